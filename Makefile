@@ -1,0 +1,78 @@
+# Everything is done in .venv, which is made from $(PYTHON) and filled from the locked requirements.
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check --no-input
+# The command line of `make run` and `make demo`: make run ARGS="--port 9000"
+ARGS ?=
+# The command line of the tests: make test TESTS="-k refresh"
+TESTS ?=
+
+CODE = $(wildcard *.py handlers models tests benchmarks)
+COMPILE = CUSTOM_COMPILE_COMMAND="make lock" $(PY) -m piptools compile --quiet --generate-hashes --allow-unsafe \
+	--strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links $(if $(UPGRADE),--upgrade)
+TOTAL = $(PY) -m coverage report --format=total --include='handlers/*,models/*'
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run demo test check lint types templates coverage lock clean
+
+help: ## Print this list
+	@echo "make TARGET, where TARGET is one of:"
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+
+run: $(VENV)/.run ## Install into .venv and start the server (ARGS="--port 9000")
+	@$(PY) server.py serve $(ARGS)
+
+demo: $(VENV)/.run ## Start on a scratch database full of lifelike accounts
+	@$(PY) server.py demo $(ARGS)
+
+test: coverage ## Install what the tests need, run them, report coverage (TESTS="-k refresh")
+	@$(PY) -m coverage report
+
+check: lint types templates coverage ## What CI runs: ruff, mypy --strict, djlint, the tests, coverage of 95 %
+	@$(PY) -m coverage report
+	@echo "handlers/ and models/ together: $$($(TOTAL)) %, at least 95 is needed"
+	@$(TOTAL) --fail-under=95 >/dev/null
+
+lint: $(VENV)/.dev
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+
+types: $(VENV)/.dev
+	$(PY) -m mypy --strict $(CODE)
+
+templates: $(VENV)/.dev
+	$(if $(shell find templates -name '*.html' 2>/dev/null),$(PY) -m djlint --lint --check templates)
+
+coverage: $(VENV)/.dev
+	@rm -f .coverage .coverage.*
+	$(PY) -m coverage run -m pytest $(TESTS)
+	@$(PY) -m coverage combine --quiet
+
+lock: $(VENV)/.dev ## Remake both lock files from pyproject.toml (UPGRADE=1: with the newest versions)
+	$(COMPILE) --output-file=requirements.txt pyproject.toml
+	$(COMPILE) --extra=dev --constraint=requirements.txt --output-file=requirements-dev.txt pyproject.toml
+
+clean: ## Remove .venv and whatever the tools leave; the data stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* htmlcov tests/postman/node_modules
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; $(PYTHON) is not. Try: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "$(PYTHON) cannot make a virtual environment. On Debian: apt install python3-venv" >&2; exit 1; }
+	@echo "Making $(VENV) ..."
+	@$(PYTHON) -m venv --clear $(VENV)
+
+$(VENV)/.run: requirements.txt | $(PY)
+	@echo "Installing what the server needs ..."
+	@$(PIP) install -qq --require-hashes --requirement requirements.txt
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt | $(PY)
+	@echo "Installing what the server and its tests need ..."
+	@$(PIP) install -qq --require-hashes --requirement requirements-dev.txt
+	@touch $@ $(VENV)/.run

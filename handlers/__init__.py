@@ -1,0 +1,57 @@
+"""The whole URL table, readable top to bottom."""
+
+from __future__ import annotations
+
+from tornado import web
+
+from handlers.accounts import AccountHandler
+from handlers.operations import HealthHandler, MetricsHandler, ReadyHandler, SlashHandler
+from handlers.sessions import (
+    ImageHandler,
+    OtherSessionsHandler,
+    SessionEndHandler,
+    SessionHandler,
+    SessionListHandler,
+    SessionNameHandler,
+)
+from handlers.tokens import (
+    ConfirmHandler,
+    PasswordHandler,
+    RefreshHandler,
+    RegisterHandler,
+    SendCodeHandler,
+    TokenHandler,
+)
+
+KIND = "(?P<kind>user|client)"
+ID = "(?P<id>[0-9]+)"
+
+# What programs ask; an address without its final slash is redirected to the one that has it.
+API: list[tuple[str, type[web.RequestHandler]]] = [
+    (f"/sessions/session-{KIND}-l/", SessionListHandler),
+    (f"/sessions/session-{KIND}-l/{ID}/", SessionListHandler),
+    (f"/sessions/session-{KIND}-r/{ID}/", SessionHandler),
+    (f"/sessions/session-{KIND}-u/{ID}/", SessionNameHandler),
+    (f"/sessions/session-{KIND}-d/", SessionEndHandler),
+    (f"/sessions/session-{KIND}-d/{ID}/", SessionEndHandler),
+    (f"/sessions/session-{KIND}-d/others/", OtherSessionsHandler),
+    ("/auth/token/refresh/", RefreshHandler),
+    (f"/auth/{KIND}/token/", TokenHandler),
+    (f"/auth/{KIND}/register/", RegisterHandler),
+    (f"/auth/{KIND}/confirm/", ConfirmHandler),
+    (f"/auth/{KIND}/confirm/send/", SendCodeHandler),
+    (f"/auth/{KIND}/password/", PasswordHandler),
+    (f"/accounts/{KIND}/{ID}/", AccountHandler),
+]
+
+FILES: list[tuple[str, type[web.RequestHandler]]] = [
+    (f"/sessions/session-{KIND}-l/{ID}/static/Users/(?P<file>[^/]+)", ImageHandler),
+]
+
+OPERATIONS: list[tuple[str, type[web.RequestHandler]]] = [
+    ("/healthz", HealthHandler),
+    ("/readyz", ReadyHandler),
+    ("/metrics", MetricsHandler),
+]
+
+ROUTES = [*API, *FILES, *OPERATIONS, *((address.removesuffix("/"), SlashHandler) for address, _ in API)]

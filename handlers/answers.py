@@ -1,0 +1,61 @@
+"""The shapes of answers: key for key, and in the order of, the owner's document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from models import clock
+from models.principals import Principal
+from models.schema import Kind, Row
+from models.sessions import Started
+from models.tokens import Tokens
+
+DEFAULT_IMAGE = "default-user-image.jpeg"
+
+
+def shape_account(kind: Kind, row: Row, site: str, prefix: str = "") -> dict[str, Any]:
+    """An account; its columns in `row` may have a prefix, its id there is then `account_id`."""
+    shaped: dict[str, Any] = {}
+    for field in kind.fields:
+        value = row[prefix + field]
+        if field.endswith("_at"):
+            value = clock.to_iso(value)
+        elif field == "image":
+            account_id = row[prefix + "id"]
+            value = f"{site}/sessions/session-{kind.name}-l/{account_id}/static/Users/{value or DEFAULT_IMAGE}"
+        shaped[field] = value
+    return shaped
+
+
+def shape_session(kind: Kind, row: Row, site: str) -> dict[str, Any]:
+    """A session with its account, as the owner's document has it."""
+    return {"id": row["id"], kind.name: shape_account(kind, row, site, "account_"), "device": row["device"]}
+
+
+def shape_details(kind: Kind, row: Row, site: str, principal: Principal) -> dict[str, Any]:
+    """A session with its account, and all else that its owner may know of it."""
+    return shape_session(kind, row, site) | {
+        "name": row["name"],
+        "current": principal.kind is kind and principal.session_id == row["id"],
+        "ip": row["ip"],
+        "location": ", ".join(filter(None, (row["city"], row["country"]))) or None,
+        "browser": row["browser"],
+        "os": row["os"],
+        "created_at": clock.to_iso(row["created_at"]),
+        "last_seen_at": clock.to_iso(row["last_seen_at"]),
+        "expires_at": clock.to_iso(row["expires_at"]),
+    }
+
+
+def shape_tokens(tokens: Tokens, started: Started) -> dict[str, Any]:
+    """The tokens of a session that was started or refreshed."""
+    kind, account, session = started.kind, started.account, started.session
+    return {
+        "access": tokens.make_access(kind, account, session["sid"], clock.now()),
+        "refresh": tokens.make_refresh(
+            kind, account["id"], session["sid"], session["generation"], session["refreshed_at"], started.ends_at
+        ),
+        "token_type": "Bearer",
+        "expires_in": tokens.access_seconds,
+        "session": session["id"],
+    }

@@ -1,0 +1,82 @@
+"""The application: what every handler works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tornado import httputil, web
+
+from models.activity import Activity
+from models.database import Database
+from models.delivery import Delivery
+from models.keys import KeySet
+from models.passwords import Passwords
+from models.places import Places
+from models.settings import Settings
+from models.tokens import Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the server opened at its start and closes at its end."""
+
+    settings: Settings
+    database: Database
+    keys: KeySet
+    tokens: Tokens
+    passwords: Passwords
+    places: Places
+    activity: Activity
+    delivery: Delivery
+
+
+class Application(web.Application):
+    """Tornado's, with our parts, and a limit on bodies that answers in words."""
+
+    def __init__(self, parts: Parts, routes: list[Any], too_large: type[web.RequestHandler], **settings: Any) -> None:
+        super().__init__(routes, **settings)
+        self.parts = parts
+        self.in_flight = 0
+        self._too_large = too_large
+
+    def find_handler(self, request: httputil.HTTPServerRequest, **kwargs: Any) -> Any:
+        delegate: httputil.HTTPMessageDelegate = super().find_handler(request, **kwargs)
+        length, encoding = request.headers.get("Content-Length"), request.headers.get("Transfer-Encoding")
+        if length is None and encoding is None:
+            return delegate
+        most = getattr(getattr(delegate, "handler_class", None), "largest_body", LARGEST_BODY)
+        refuse = self.get_handler_delegate(request, self._too_large)
+        if length is not None and length.isascii() and length.isdigit() and int(length[:19]) > most:
+            return refuse
+        return _LimitedBody(delegate, refuse, most)
+
+
+# Every body but an upload: 64 KiB.
+LARGEST_BODY = 64 * 1024
+
+
+class _LimitedBody(httputil.HTTPMessageDelegate):
+    """Hands a body on as it comes, up to `most` bytes; a larger one is dropped and answered by `refuse`."""
+
+    def __init__(self, delegate: httputil.HTTPMessageDelegate, refuse: httputil.HTTPMessageDelegate, most: int) -> None:
+        self._delegate = delegate
+        self._refuse = refuse
+        self._left = most
+
+    def headers_received(self, start_line: Any, headers: httputil.HTTPHeaders) -> Any:
+        self._head = (start_line, headers)
+        return self._delegate.headers_received(start_line, headers)
+
+    def data_received(self, chunk: bytes) -> Any:
+        self._left -= len(chunk)
+        return self._delegate.data_received(chunk) if self._left >= 0 else None
+
+    def finish(self) -> None:
+        if self._left >= 0:
+            self._delegate.finish()
+        else:
+            self._refuse.headers_received(*self._head)
+
+    def on_connection_close(self) -> None:
+        self._delegate.on_connection_close()

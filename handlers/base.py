@@ -1,0 +1,274 @@
+"""What every handler shares: who is asking, from where, and how an error is told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from http import HTTPStatus
+from ipaddress import ip_address
+from typing import Any, TypeVar
+
+import orjson
+import structlog
+from pydantic import BaseModel, ValidationError
+from tornado import web
+
+from handlers.application import Application, Parts
+from models import clock, principals
+from models.database import DatabaseUnavailable
+from models.origins import Origin, cut_device, make_origin
+from models.passwords import WeakPassword
+from models.principals import Principal
+from models.schema import Kind, Row
+from models.tokens import LARGEST_ID, InvalidToken
+
+Model = TypeVar("Model", bound=BaseModel)
+
+RETRY_SECONDS = 1
+
+NOT_PROVIDED = b'{"detail":"Authentication credentials were not provided."}'
+NOT_VALID = b'{"detail":"Given token not valid for any token type","code":"token_not_valid"}'
+FORBIDDEN = b'{"detail":"You do not have permission to perform this action."}'
+
+log = structlog.get_logger("handlers")
+
+
+class Refusal(web.HTTPError):
+    """An answer that is not what was asked for: its status, its JSON body, its headers."""
+
+    def __init__(self, status: int, body: bytes | Mapping[str, Any], **headers: str) -> None:
+        super().__init__(status)
+        self.body = body if isinstance(body, bytes) else orjson.dumps(body)
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+def not_provided() -> Refusal:
+    """401: no token."""
+    return Refusal(401, NOT_PROVIDED, WWW_Authenticate="Bearer")
+
+
+def not_valid() -> Refusal:
+    """401: a token that is none of ours, or no longer good (RFC 6750, section 3)."""
+    return Refusal(401, NOT_VALID, WWW_Authenticate='Bearer error="invalid_token"')
+
+
+def forbidden() -> Refusal:
+    """403: whatever the reason, so that nobody learns which ids exist."""
+    return Refusal(403, FORBIDDEN)
+
+
+def read_id(text: str) -> int:
+    """The id in an address; one that no row can have is 0, which none has."""
+    return int(text) if len(text) <= 19 and int(text) <= LARGEST_ID else 0
+
+
+class BaseHandler(web.RequestHandler):
+    """What is asked for is answered to one caller alone, and kept by no cache."""
+
+    application: Application
+
+    def set_default_headers(self) -> None:
+        self.set_header("Server", "Sessions")
+        self.set_header("Content-Type", "application/json")
+        self.set_header("Cache-Control", "no-store")
+        self.set_header("X-Content-Type-Options", "nosniff")
+
+    def initialize(self) -> None:
+        self.application.in_flight += 1
+
+    def on_finish(self) -> None:
+        self.application.in_flight -= 1
+
+    def compute_etag(self) -> str | None:
+        """None: the body is not hashed for a name that nobody asks for."""
+        return None
+
+    @property
+    def parts(self) -> Parts:
+        """What the server opened for its handlers."""
+        return self.application.parts
+
+    @property
+    def device(self) -> str:
+        """The User-Agent as sessions keep it."""
+        sent = self.request.headers.get("User-Agent", "")
+        # Header bytes arrive as Latin-1 (RFC 9110, section 5.5); most who send more send UTF-8.
+        return cut_device(sent if sent.isascii() else sent.encode("latin-1").decode("utf-8", "replace"))
+
+    @property
+    def origin(self) -> Origin:
+        """Where this request comes from."""
+        return make_origin(self.remote_ip, self.device, self.parts.places)
+
+    @property
+    def remote_ip(self) -> str:
+        """The caller's address: what the trusted proxies say, or the connection's own."""
+        address = self.request.remote_ip or ""
+        if not self._is_trusted(address):
+            return address
+        forwarded = ",".join(self.request.headers.get_list("X-Forwarded-For"))
+        for hop in reversed([hop.strip() for hop in forwarded.split(",")]):
+            try:
+                ip_address(hop)
+            except ValueError:
+                break
+            address = hop
+            if not self._is_trusted(hop):
+                break
+        return address
+
+    @property
+    def site(self) -> str:
+        """Scheme and host of this server as the caller sees it."""
+        if address := self.parts.settings.server.address:
+            return address
+        scheme = self.request.protocol
+        if self._is_trusted(self.request.remote_ip or ""):
+            forwarded = self.request.headers.get("X-Forwarded-Proto", "").rpartition(",")[2].strip()
+            scheme = forwarded if forwarded in ("http", "https") else scheme
+        return f"{scheme}://{self.request.host}"
+
+    def _is_trusted(self, address: str) -> bool:
+        networks = self.parts.settings.server.trusted_proxies
+        if not networks:
+            return False
+        try:
+            ip = ip_address(address)
+        except ValueError:
+            return False
+        return any(ip in network for network in networks)
+
+    def head(self, *args: str, **kwargs: str) -> Any:
+        """As GET; Tornado sends the headers alone."""
+        return self.get(*args, **kwargs)
+
+    def log_exception(self, *exc_info: Any) -> None:
+        error = exc_info[1]
+        if isinstance(error, DatabaseUnavailable):
+            log.error("database unavailable", error=str(error))
+        elif not isinstance(error, web.HTTPError):
+            log.error("unexpected error", path=self.request.path, exc_info=exc_info)
+
+
+class ApiHandler(BaseHandler):
+    """JSON for programs, which prove themselves by a Bearer token and nothing else."""
+
+    # Who serves strangers says so.
+    is_open = False
+    principal: Principal
+
+    async def prepare(self) -> None:
+        method = self.request.method or ""
+        if method.lower() not in ("head", "options") and not _answers(type(self), method.lower()):
+            raise web.HTTPError(405)
+        if not self.is_open and method != "OPTIONS":
+            self.principal = await self.prove()
+
+    async def prove(self) -> Principal:
+        """The principal that the token speaks of; raises the refusal that the contract names."""
+        token = self._read_token()
+        try:
+            claims = self.parts.tokens.check_access(token)
+        except InvalidToken:
+            raise not_valid() from None
+        principal = await self.parts.database.read(principals.prove, claims, self.device, clock.now())
+        if principal is None:
+            raise forbidden()
+        self.parts.activity.note(principal, time.time())
+        return principal
+
+    def _read_token(self) -> str:
+        """The token of `Authorization: Bearer`; raises 401 where there is none."""
+        scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            raise not_provided()
+        return token.strip()
+
+    def own(self, kind: Kind) -> Principal:
+        """The principal, at an address of its own kind; at the other's, 403."""
+        if self.principal.kind is not kind:
+            raise forbidden()
+        return self.principal
+
+    def check_trusted_origin(self, origin: str) -> bool:
+        """Any: a browser adds no Bearer token by itself."""
+        return True
+
+    def read_body(self, model: type[Model]) -> Model:
+        """The request's JSON as `model`; raises 415, or 400 with all that is wrong with each field."""
+        sent = self.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if sent != "application/json":
+            raise Refusal(415, {"detail": "Send the body as application/json."})
+        try:
+            return model.model_validate(orjson.loads(self.request.body))
+        except orjson.JSONDecodeError:
+            raise Refusal(400, {"detail": "The body is not JSON."}) from None
+        except ValidationError as error:
+            raise Refusal(400, tell_errors(error)) from None
+
+    async def hash_password(self, kind: Kind, field: str, password: str, account: Row) -> str:
+        """The hash to keep of a new password of this account; raises 400 where it is too weak."""
+        personal = [account[name] for name in (*kind.contacts, "surname", "name", "patronymic")]
+        try:
+            return await self.parts.passwords.hash(password, *personal)
+        except WeakPassword as error:
+            raise Refusal(400, {field: [str(error)]}) from None
+
+    def answer(self, body: Any, status: int = 200) -> None:
+        """Send `body` as JSON."""
+        self.set_status(status)
+        self.finish(orjson.dumps(body))
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        error = kwargs.get("exc_info", (None, None))[1]
+        if isinstance(error, Refusal):
+            for name, value in error.headers.items():
+                self.set_header(name, value)
+            self.finish(error.body)
+            return
+        if isinstance(error, DatabaseUnavailable):
+            self.set_header("Retry-After", str(RETRY_SECONDS))
+            self.answer({"detail": "The database can't be reached. Try again in a moment."}, 503)
+            return
+        if status_code == 405:
+            self.set_header("Allow", ", ".join(self.allowed()))
+        self.answer({"detail": _DETAILS.get(status_code) or HTTPStatus(status_code).phrase}, status_code)
+
+    def allowed(self) -> list[str]:
+        """The methods that this address answers."""
+        own = [method for method in ("GET", "POST", "PATCH", "DELETE") if _answers(type(self), method.lower())]
+        return [*own, *(["HEAD"] if "GET" in own else []), "OPTIONS"]
+
+    def options(self, *_args: str, **_kwargs: str) -> None:
+        """Which methods there are (RFC 9110, section 9.3.7)."""
+        self.set_status(204)
+        self.set_header("Allow", ", ".join(self.allowed()))
+        self.finish()
+
+
+_DETAILS = {
+    400: "The request can't be understood.",
+    404: "Not found.",
+    405: "Method not allowed.",
+    413: "The body is too large.",
+    500: "Something went wrong here. It has been logged.",
+}
+
+
+def _answers(handler: type[web.RequestHandler], method: str) -> bool:
+    return getattr(handler, method) is not getattr(web.RequestHandler, method)
+
+
+def tell_errors(error: ValidationError) -> dict[str, Any]:
+    """The errors by field, each a sentence, without what was sent."""
+    told: dict[str, Any] = {}
+    for one in error.errors(include_url=False, include_context=False, include_input=False):
+        message = {
+            "missing": "This field is required.",
+            "extra_forbidden": "There is no such field.",
+        }.get(one["type"], one["msg"].removeprefix("Value error, "))
+        if not one["loc"]:
+            return {"detail": message if one["type"] == "value_error" else "Send a JSON object."}
+        field = str(one["loc"][0])
+        told.setdefault(field, []).append(message)
+    return told

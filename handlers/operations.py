@@ -1,0 +1,76 @@
+"""For whoever operates the server: health, readiness, metrics."""
+
+from __future__ import annotations
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from tornado import web
+
+from handlers.base import ApiHandler
+from models.database import DatabaseUnavailable
+
+REGISTRY = CollectorRegistry()
+REQUESTS = Counter("sessions_requests", "Requests answered.", ["handler", "method", "status"], registry=REGISTRY)
+SECONDS = Histogram("sessions_request_seconds", "Time from request to answer.", ["handler"], registry=REGISTRY)
+
+
+class HealthHandler(ApiHandler):
+    """Whether the process answers."""
+
+    is_open = True
+
+    def get(self) -> None:
+        self.answer({"status": "ok"})
+
+
+class ReadyHandler(ApiHandler):
+    """Whether the database answers too."""
+
+    is_open = True
+
+    async def get(self) -> None:
+        if not await self.parts.database.is_current():
+            raise DatabaseUnavailable("its tables are of another version")
+        self.answer({"status": "ok"})
+
+
+class MetricsHandler(ApiHandler):
+    """Prometheus' metrics."""
+
+    is_open = True
+
+    def get(self) -> None:
+        self.set_header("Content-Type", CONTENT_TYPE_LATEST)
+        self.finish(generate_latest(REGISTRY))
+
+
+class UnknownHandler(ApiHandler):
+    """An address that is none."""
+
+    is_open = True
+
+    async def prepare(self) -> None:
+        raise web.HTTPError(404)
+
+
+@web.stream_request_body
+class TooLargeHandler(ApiHandler):
+    """A body that is larger than any that the address takes."""
+
+    is_open = True
+
+    async def prepare(self) -> None:
+        self.set_header("Connection", "close")
+        raise web.HTTPError(413)
+
+    def data_received(self, chunk: bytes) -> None:
+        """Dropped."""
+
+
+class SlashHandler(ApiHandler):
+    """An address without its final slash: redirected, method and body kept."""
+
+    is_open = True
+
+    async def prepare(self) -> None:
+        query = f"?{self.request.query}" if self.request.query else ""
+        self.redirect(f"{self.request.path}/{query}", status=308)

@@ -1,0 +1,133 @@
+"""JSON under /sessions/: an account's sessions, listed, named and ended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlencode
+
+from pydantic import BaseModel, Field, ValidationError
+from tornado import web
+
+from handlers.answers import DEFAULT_IMAGE, shape_details, shape_session
+from handlers.base import ApiHandler, Refusal, forbidden, read_id, tell_errors
+from handlers.bodies import Naming
+from models import clock, sessions
+from models.schema import KINDS
+
+IMAGE_FILE = Path(__file__).parent.parent / "static" / "Users" / DEFAULT_IMAGE
+
+
+class Page(BaseModel):
+    """How much of a list, and how much of each session."""
+
+    details: bool = False
+    limit: Annotated[int, Field(ge=1, le=1000)] | None = None
+    offset: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+
+
+class SessionListHandler(ApiHandler):
+    """The live sessions of one account, newest first."""
+
+    async def get(self, kind: str, id: str | None = None) -> None:
+        of = KINDS[kind]
+        account_id = self.own(of).account_id if id is None else read_id(id)
+        page = self._read_page()
+        found = await self.parts.database.read(
+            sessions.list_visible, self.principal, of, account_id, clock.now(), page.limit, page.offset
+        )
+        if found is None:
+            raise forbidden()
+        total, rows = found
+        if page.limit is not None or page.offset:
+            self._link(page, total)
+        site = self.site
+        if page.details:
+            self.answer([shape_details(of, row, site, self.principal) for row in rows])
+        else:
+            self.answer([shape_session(of, row, site) for row in rows])
+
+    def _read_page(self) -> Page:
+        if not self.request.query:
+            return Page()
+        sent = {name: self.get_query_argument(name) for name in Page.model_fields if name in self.request.arguments}
+        try:
+            return Page.model_validate(sent)
+        except ValidationError as error:
+            raise Refusal(400, tell_errors(error)) from None
+
+    def _link(self, page: Page, total: int) -> None:
+        """The pages around this one (RFC 8288)."""
+        limit = page.limit or total or 1
+        last = max(0, (total - 1) // limit * limit)
+        pages = {"first": 0, "prev": page.offset - limit, "next": page.offset + limit, "last": last}
+        if page.offset == 0:
+            del pages["prev"]
+        if page.offset + limit >= total:
+            del pages["next"]
+        details = {"details": "true"} if page.details else {}
+        links = []
+        for relation, offset in pages.items():
+            query = urlencode({**details, "limit": limit, "offset": max(0, offset)})
+            links.append(f'<{self.request.path}?{query}>; rel="{relation}"')
+        self.set_header("Link", ", ".join(links))
+        self.set_header("X-Total-Count", str(total))
+
+
+class SessionHandler(ApiHandler):
+    """One session with its details."""
+
+    async def get(self, kind: str, id: str) -> None:
+        of = KINDS[kind]
+        row = await self.parts.database.read(sessions.get_visible, self.principal, of, read_id(id), clock.now())
+        if row is None:
+            raise forbidden()
+        self.answer(shape_details(of, row, self.site, self.principal))
+
+
+class SessionNameHandler(ApiHandler):
+    """The name that its owner gives a session."""
+
+    async def patch(self, kind: str, id: str) -> None:
+        of = KINDS[kind]
+        name = self.read_body(Naming).name
+        row = await self.parts.database.write(
+            sessions.name, self.principal, of, read_id(id), name, self.origin, clock.now()
+        )
+        if row is None:
+            raise forbidden()
+        self.answer(shape_details(of, row, self.site, self.principal))
+
+
+class SessionEndHandler(ApiHandler):
+    """Ending one session; without an id the caller's own, which is signing out."""
+
+    async def delete(self, kind: str, id: str | None = None) -> None:
+        of = KINDS[kind]
+        session_id = self.own(of).session_id if id is None else read_id(id)
+        if not await self.parts.database.write(sessions.end, self.principal, of, session_id, self.origin, clock.now()):
+            raise forbidden()
+        self.set_status(204)
+        self.finish()
+
+
+class OtherSessionsHandler(ApiHandler):
+    """Ending every session of the caller's account but the one it asks from."""
+
+    async def delete(self, kind: str) -> None:
+        self.own(KINDS[kind])
+        ended = await self.parts.database.write(sessions.end_others, self.principal, self.origin, clock.now())
+        self.answer({"ended": ended})
+
+
+class ImageHandler(ApiHandler):
+    """An account's picture; open, as an address in an <img> carries no token."""
+
+    is_open = True
+
+    async def get(self, kind: str, id: str, file: str) -> None:
+        if file != DEFAULT_IMAGE:
+            raise web.HTTPError(404)
+        self.set_header("Content-Type", "image/jpeg")
+        self.set_header("Cache-Control", "public, max-age=86400")
+        self.finish(IMAGE_FILE.read_bytes())

@@ -1,0 +1,165 @@
+"""JSON under /auth/: signing in, refreshing, registering, confirming, the password."""
+
+from __future__ import annotations
+
+from handlers.answers import shape_account, shape_tokens
+from handlers.base import ApiHandler, Refusal, forbidden, not_valid
+from handlers.bodies import CONFIRMATION, CONTACT, REGISTRATION, SIGN_IN, PasswordChange, Refresh
+from models import accounts, clock, sessions
+from models.accounts import Contact, ContactTaken
+from models.contacts import normalise_email, normalise_phone
+from models.schema import KINDS
+from models.tokens import InvalidToken
+
+WRONG = {"detail": "No active account found with the given credentials"}
+TAKEN = "Another account has it. If it is yours, sign in or ask for a new password."
+
+
+class StrangerHandler(ApiHandler):
+    """What can be asked without a token."""
+
+    is_open = True
+
+    def normalise(self, contact: Contact, value: str) -> str:
+        """The contact as accounts keep it; raises ValueError with a sentence."""
+        if contact == "email":
+            return normalise_email(value)
+        return normalise_phone(value, self.parts.settings.accounts.country)
+
+    def require(self, contact: Contact, value: str) -> str:
+        """The same; raises 400."""
+        try:
+            return self.normalise(contact, value)
+        except ValueError as error:
+            raise Refusal(400, {contact: [str(error)]}) from None
+
+
+class TokenHandler(StrangerHandler):
+    """Signing in: starts a session on the device that asks."""
+
+    async def post(self, kind: str) -> None:
+        of, body = KINDS[kind], self.read_body(SIGN_IN[kind])
+        contact, value = body.contact
+        try:
+            value = self.normalise(contact, value)
+        except ValueError:
+            value = ""
+        row = await self.parts.database.read(accounts.find, of, contact, value)
+        password_hash = row["password_hash"] if row and row["disabled_at"] is None else None
+        started = None
+        if await self.parts.passwords.is_right(body.password, password_hash) and row:
+            started = await self.parts.database.write(
+                sessions.start,
+                of,
+                row["id"],
+                password_hash,
+                body.device_id,
+                self.origin,
+                self.parts.settings.sessions,
+                clock.now(),
+            )
+        if started is None:
+            account_id = row["id"] if row else None
+            await self.parts.database.write(accounts.refuse, of, account_id, self.origin, clock.now())
+            raise Refusal(401, WRONG, WWW_Authenticate="Bearer")
+        self.answer(shape_tokens(self.parts.tokens, started))
+
+
+class RefreshHandler(StrangerHandler):
+    """A new access token, and the refresh token's successor."""
+
+    async def post(self) -> None:
+        try:
+            claims = self.parts.tokens.check_refresh(self.read_body(Refresh).refresh)
+        except InvalidToken:
+            raise not_valid() from None
+        started = await self.parts.database.write(
+            sessions.refresh, claims, self.origin, self.parts.settings.sessions, clock.now()
+        )
+        if started is None:
+            raise forbidden()
+        self.answer(shape_tokens(self.parts.tokens, started))
+
+
+class RegisterHandler(StrangerHandler):
+    """Making an account; the codes that confirm its contacts are sent."""
+
+    async def post(self, kind: str) -> None:
+        settings = self.parts.settings.accounts
+        if not settings.registration:
+            raise Refusal(403, {"detail": "Registration is closed."})
+        of, body = KINDS[kind], self.read_body(REGISTRATION[kind])
+        fields = body.model_dump(exclude={"password"})
+        for contact in of.contacts:
+            if fields[contact] is not None:
+                fields[contact] = self.require(contact, fields[contact])
+        password_hash = await self.hash_password(of, "password", body.password, fields)
+        try:
+            row = await self.parts.database.write(
+                accounts.register, of, fields, password_hash, self.origin, self.parts.keys, settings, clock.now()
+            )
+        except ContactTaken as taken:
+            raise Refusal(400, {taken.contact: [TAKEN]}) from None
+        self.parts.delivery.wake()
+        self.answer(shape_account(of, row, self.site), 201)
+
+
+class ConfirmHandler(StrangerHandler):
+    """Confirming an e-mail address or a phone by the code that was sent to it."""
+
+    async def post(self, kind: str) -> None:
+        of, body = KINDS[kind], self.read_body(CONFIRMATION[kind])
+        contact, value = body.contact
+        row = await self.parts.database.write(
+            accounts.confirm,
+            of,
+            contact,
+            self.require(contact, value),
+            body.code,
+            self.origin,
+            self.parts.keys,
+            clock.now(),
+        )
+        if row is None:
+            raise Refusal(400, {"code": ["This code is wrong, used or too old. Ask for a new one."]})
+        self.answer(shape_account(of, row, self.site))
+
+
+class SendCodeHandler(StrangerHandler):
+    """Another code; the answer is the same whether or not there is such an account."""
+
+    async def post(self, kind: str) -> None:
+        of, body = KINDS[kind], self.read_body(CONTACT[kind])
+        contact, value = body.contact
+        await self.parts.database.write(
+            accounts.send_code,
+            of,
+            contact,
+            self.require(contact, value),
+            self.parts.keys,
+            self.parts.settings.accounts,
+            clock.now(),
+        )
+        self.parts.delivery.wake()
+        self.answer({"detail": "If this contact waits for a code, one is on its way."}, 202)
+
+
+class PasswordHandler(ApiHandler):
+    """Changing one's own password, which ends every other session of the account."""
+
+    async def post(self, kind: str) -> None:
+        of = KINDS[kind]
+        principal, body = self.own(of), self.read_body(PasswordChange)
+        row = await self.parts.database.read(accounts.get, of, principal.account_id)
+        if row is None:
+            raise forbidden()
+        old_hash = row["password_hash"]
+        if not await self.parts.passwords.is_right(body.password, old_hash):
+            raise Refusal(400, {"password": ["This is not your password."]})
+        new_hash = await self.hash_password(of, "new_password", body.new_password, row)
+        if not await self.parts.database.write(
+            accounts.change_password, principal, old_hash, new_hash, self.origin, clock.now()
+        ):
+            raise forbidden()
+        self.set_status(204)
+        self.finish()

@@ -1,0 +1,209 @@
+"""Accounts of both kinds: made, confirmed, disabled, their passwords changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import and_, func, insert, literal, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from models import codes, events, messages, sessions
+from models.events import Cause, Type
+from models.keys import KeySet
+from models.messages import Channel, Letter
+from models.origins import Origin
+from models.principals import Principal, is_proven
+from models.schema import KINDS, Kind, Row
+from models.settings import AccountSettings
+
+Contact = Literal["email", "phone"]
+CHANNELS: dict[Contact, Channel] = {"email": "mail", "phone": "sms"}
+
+
+class ContactTaken(Exception):
+    """Another account of this kind has the contact; its name is the argument."""
+
+    def __init__(self, contact: Contact) -> None:
+        super().__init__(contact)
+        self.contact = contact
+
+
+def create(
+    db: Session, kind: Kind, fields: Mapping[str, Any], password_hash: str, origin: Origin | None, now: datetime
+) -> Row:
+    """Make an account with its event; raises ContactTaken."""
+    for contact in kind.contacts:
+        if fields.get(contact) and find(db, kind, contact, fields[contact]):
+            raise ContactTaken(contact)
+    values = {**fields, "password_hash": password_hash, "created_at": now, "updated_at": now}
+    try:
+        with db.begin_nested():
+            row = db.execute(insert(kind.accounts).values(values).returning(*kind.accounts.c)).mappings().one()
+    except IntegrityError as error:
+        # Two registered at once; the constraint's name or the message says with which contact.
+        text = str(error.orig)
+        raise ContactTaken("email" if "email" in text and "email" in kind.contacts else "phone") from None
+    events.append(db, events.make(kind, row["id"], Type.REGISTERED, now, origin=origin))
+    return row
+
+
+def register(
+    db: Session,
+    kind: Kind,
+    fields: Mapping[str, Any],
+    password_hash: str,
+    origin: Origin,
+    keys: KeySet,
+    settings: AccountSettings,
+    now: datetime,
+) -> Row:
+    """Make an account and queue the codes that confirm its contacts; raises ContactTaken."""
+    row = create(db, kind, fields, password_hash, origin, now)
+    for contact in kind.contacts:
+        if row[contact]:
+            _send_code(db, kind, row, contact, keys, settings, now)
+    return row
+
+
+def find(db: Session, kind: Kind, contact: Contact, value: str) -> Row | None:
+    """The account that has this contact, in its normal form."""
+    accounts = kind.accounts
+    return db.execute(select(accounts).where(accounts.c[contact] == value)).mappings().first()
+
+
+def get(db: Session, kind: Kind, account_id: int) -> Row | None:
+    """One account."""
+    return db.execute(select(kind.accounts).where(kind.accounts.c.id == account_id)).mappings().first()
+
+
+def is_empty(db: Session) -> bool:
+    """Whether there is no account yet."""
+    return not any(db.scalar(select(func.count()).select_from(kind.accounts)) for kind in KINDS.values())
+
+
+def refuse(db: Session, kind: Kind, account_id: int | None, origin: Origin, now: datetime) -> None:
+    """Remember a refused sign-in."""
+    events.append(db, events.make(kind, account_id, Type.REFUSED, now, device=origin.device, origin=origin))
+
+
+def send_code(
+    db: Session, kind: Kind, contact: Contact, value: str, keys: KeySet, settings: AccountSettings, now: datetime
+) -> None:
+    """Queue a new code for a contact that is not confirmed yet; whether there was one stays unsaid."""
+    row = find(db, kind, contact, value)
+    if row and row["disabled_at"] is None and not row[f"confirmed_{contact}"]:
+        _send_code(db, kind, row, contact, keys, settings, now)
+
+
+def confirm(
+    db: Session,
+    kind: Kind,
+    contact: Contact,
+    value: str,
+    code: str,
+    origin: Origin,
+    keys: KeySet,
+    now: datetime,
+) -> Row | None:
+    """Confirm a contact by its code; None where the code is not good for it. A wrong code costs a try."""
+    row = find(db, kind, contact, value)
+    if row is None or row["disabled_at"] is not None:
+        return None
+    if not codes.use(db, keys, kind, row["id"], f"confirm {contact}", code, now):
+        return None
+    events.append(db, events.make(kind, row["id"], Type.CONFIRMED, now, cause=contact, origin=origin))
+    return _change(db, kind, row["id"], now, {f"confirmed_{contact}": True})
+
+
+def change_password(
+    db: Session, principal: Principal, old_hash: str, new_hash: str, origin: Origin, now: datetime
+) -> bool:
+    """Change the principal's password and end every other session of the account.
+
+    False where the session has ended meanwhile, or another change came first.
+    """
+    kind = principal.kind
+    accounts, columns = kind.accounts.c, kind.sessions.c
+    mine = [accounts.id == principal.account_id, accounts.password_hash == old_hash, is_proven(principal, now)]
+    if not _change(db, kind, principal.account_id, now, {"password_hash": new_hash}, *mine):
+        return False
+    others = and_(sessions.owned_by(principal, kind), columns.id != principal.session_id)
+    made = events.make(kind, principal.account_id, Type.PASSWORD_CHANGED, now, by=principal, origin=origin)
+    events.append(db, made)
+    sessions.end_where(db, kind, others, Cause.PASSWORD, now, by=principal, origin=origin)
+    return True
+
+
+def change_by_staff(
+    db: Session,
+    principal: Principal | None,
+    kind: Kind,
+    account_id: int,
+    confirmed: bool | None,
+    disabled: bool | None,
+    origin: Origin | None,
+    now: datetime,
+) -> Row | None:
+    """Confirm an account by hand (its contacts' flags stay as they are), disable it, or enable it again.
+
+    Disabling ends its sessions. None where `principal` is not staff or there is no such account; the
+    operator at the command line is no principal, and may.
+    """
+    allowed = [] if principal is None else [literal(principal.is_staff), is_proven(principal, now)]
+    values: dict[str, Any] = {}
+    made: list[tuple[Type, str | None]] = []
+    if confirmed:
+        values["confirmed_by_staff_at"] = now
+        made.append((Type.CONFIRMED, "staff"))
+    if disabled is not None:
+        values["disabled_at"] = now if disabled else None
+        made.append((Type.DISABLED if disabled else Type.ENABLED, None))
+    row = _change(db, kind, account_id, now, values, *allowed)
+    if row is None or not made:
+        return row
+    events.append(
+        db, *(events.make(kind, account_id, event, now, cause=cause, by=principal, origin=origin)
+              for event, cause in made)
+    )  # fmt: skip
+    if disabled:
+        mine = kind.sessions.c.account_id == account_id
+        sessions.end_where(db, kind, mine, Cause.DISABLED, now, by=principal, origin=origin)
+    return row
+
+
+def _change(
+    db: Session, kind: Kind, account_id: int, now: datetime, values: dict[str, Any], *conditions: Any
+) -> Row | None:
+    accounts = kind.accounts
+    return (
+        db.execute(
+            update(accounts)
+            .where(accounts.c.id == account_id, *conditions)
+            .values(values | {"updated_at": now, "revision": accounts.c.revision + 1})
+            .returning(*accounts.c)
+        )
+        .mappings()
+        .first()
+    )
+
+
+def _send_code(
+    db: Session,
+    kind: Kind,
+    row: Row,
+    contact: Contact,
+    keys: KeySet,
+    settings: AccountSettings,
+    now: datetime,
+) -> None:
+    code = codes.make(db, keys, kind, row["id"], f"confirm {contact}", settings, now)
+    if code is None:
+        return
+    text = (
+        f"Your code is {code}. It is good for {settings.code_minutes} minutes and for one use.\n"
+        "If you did not ask for it, ignore this message."
+    )
+    messages.queue(db, keys, Letter(CHANNELS[contact], row[contact], f"{code} is your code", text), now)

@@ -1,0 +1,29 @@
+"""E-mail addresses and phones: one way to write each."""
+
+from __future__ import annotations
+
+import phonenumbers
+from email_validator import EmailNotValidError, validate_email
+
+
+def normalise_email(text: str) -> str:
+    """The address in lower case and NFC; raises ValueError, with a sentence, where it is none.
+
+    RFC 5321 lets the part before the @ differ by case; nobody's does, and two accounts that differ by case
+    alone would be a trap.
+    """
+    try:
+        return validate_email(text, check_deliverability=False).normalized.lower()
+    except EmailNotValidError as error:
+        raise ValueError(str(error)) from None
+
+
+def normalise_phone(text: str, country: str = "") -> str:
+    """The number in E.164 (`+79137779135`); without a + it is one of `country`. Raises ValueError."""
+    try:
+        number = phonenumbers.parse(text, country or None)
+    except phonenumbers.NumberParseException:
+        number = None
+    if number is None or not phonenumbers.is_valid_number(number):
+        raise ValueError("Enter a phone number in international form, such as +79137779135.")
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)

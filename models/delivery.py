@@ -1,0 +1,133 @@
+"""Sends what is queued: mail over SMTP, SMS over an HTTP gateway; to the log where none is configured."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from email.message import EmailMessage
+from email.utils import formatdate, make_msgid
+
+import aiosmtplib
+import httpx
+import structlog
+
+from models import clock, messages
+from models.database import Database, DatabaseUnavailable
+from models.keys import KeySet
+from models.messages import Letter, Taken
+from models.settings import MailSettings, SmsSettings
+
+MOST_AT_ONCE = 20
+TIMEOUT_SECONDS = 30
+LOOK_SECONDS = 5
+
+log = structlog.get_logger("delivery")
+
+
+class Delivery:
+    """Takes letters from the queue and sends each; one that fails is tried again later."""
+
+    def __init__(self, database: Database, keys: KeySet, mail: MailSettings, sms: SmsSettings) -> None:
+        self._database = database
+        self._keys = keys
+        self._mail = mail
+        self._sms = sms
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """A letter was queued: don't wait for the next look."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Send what is due, whenever something is queued and every few seconds, until cancelled."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), LOOK_SECONDS)
+            self._woken.clear()
+            try:
+                while await self.send_due() == MOST_AT_ONCE:
+                    pass
+            except DatabaseUnavailable as error:
+                log.warning("messages wait: database unavailable", error=str(error))
+
+    async def send_due(self) -> int:
+        """Send the letters that are due now; how many were taken."""
+        taken = await self._database.write(messages.take, self._keys, clock.now(), MOST_AT_ONCE)
+        await asyncio.gather(*(self._send(one) for one in taken))
+        return len(taken)
+
+    async def _send(self, taken: Taken) -> None:
+        if taken.letter is None:
+            log.error("message dropped: no key of the key set opens it", message=taken.id)
+            await self._database.write(messages.finish, taken.id)
+            return
+        channel = taken.letter.channel
+        try:
+            await (self._send_mail if channel == "mail" else self._send_sms)(taken.letter)
+        except (aiosmtplib.SMTPException, httpx.HTTPError, OSError, ValueError) as error:
+            # The error's text may quote the letter or the gateway's secret; its type can't.
+            is_kept = await self._database.write(messages.retry, taken, clock.now())
+            log.warning(
+                "message not sent, will try again" if is_kept else "message given up",
+                channel=channel,
+                message=taken.id,
+                attempt=taken.attempts,
+                error=type(error).__name__,
+            )
+            return
+        await self._database.write(messages.finish, taken.id)
+
+    async def _send_mail(self, letter: Letter) -> None:
+        if not self._mail.host:
+            _write_to_log(letter, "mail.host")
+            return
+        message = EmailMessage()
+        message["From"] = self._mail.sender
+        message["To"] = letter.recipient
+        message["Subject"] = letter.subject
+        message["Date"] = formatdate()
+        message["Message-ID"] = make_msgid(domain=self._mail.sender.rpartition("@")[2].rstrip("> ") or None)
+        message["Auto-Submitted"] = "auto-generated"
+        message.set_content(letter.text)
+        await aiosmtplib.send(
+            message,
+            hostname=self._mail.host,
+            port=self._mail.port,
+            username=self._mail.username or None,
+            password=self._mail.password.get_secret_value() or None,
+            use_tls=self._mail.security == "tls",
+            start_tls=self._mail.security == "starttls",
+            timeout=TIMEOUT_SECONDS,
+        )
+
+    async def _send_sms(self, letter: Letter) -> None:
+        if not self._sms.address:
+            _write_to_log(letter, "sms.address")
+            return
+        # One pass over each field: a text that itself says "{phone}" stays as it is.
+        values = {"{phone}": letter.recipient, "{text}": letter.text}
+        body = {name: _fill(template, values) for name, template in self._sms.body.items()}
+        name, _, value = self._sms.header.get_secret_value().partition(":")
+        headers = {name.strip(): value.strip()} if name else {}
+        async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, headers=headers) as client:
+            if self._sms.format == "json":
+                response = await client.post(self._sms.address, json=body)
+            else:
+                response = await client.post(self._sms.address, data=body)
+        response.raise_for_status()
+
+
+def _fill(template: str, values: dict[str, str]) -> str:
+    parts = template.split("{phone}")
+    return values["{phone}"].join(part.replace("{text}", values["{text}"]) for part in parts)
+
+
+def _write_to_log(letter: Letter, setting: str) -> None:
+    log.warning(
+        "NOT SENT, as no way to send it is configured; here it is",
+        channel=letter.channel,
+        setting=setting,
+        recipient=letter.recipient,
+        subject=letter.subject,
+        text=letter.text,
+    )

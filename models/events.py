@@ -1,0 +1,79 @@
+"""The event log: every start, end, refusal and staff act, written in the transaction that did it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import insert
+from sqlalchemy.orm import Session
+
+from models.origins import Origin
+from models.principals import Principal
+from models.schema import Base, Kind
+
+EVENTS = Base.metadata.tables["events"]
+# Nobody asks for the ids: the log is only ever appended to.
+APPEND = insert(EVENTS).inline()
+
+
+class Type(StrEnum):
+    """What happened."""
+
+    REGISTERED = "registered"
+    CONFIRMED = "confirmed"
+    STARTED = "started"
+    REFUSED = "refused"
+    NAMED = "named"
+    ENDED = "ended"
+    PASSWORD_CHANGED = "password_changed"  # noqa: S105
+    DISABLED = "disabled"
+    ENABLED = "enabled"
+
+
+class Cause(StrEnum):
+    """Why a session ended."""
+
+    SIGNED_OUT = "signed_out"
+    OWNER = "owner"
+    STAFF = "staff"
+    EXPIRED = "expired"
+    CAP = "cap"
+    REPLACED = "replaced"
+    DISABLED = "disabled"
+    PASSWORD = "password"  # noqa: S105
+    THEFT = "theft"
+
+
+def make(
+    kind: Kind,
+    account_id: int | None,
+    event: Type,
+    now: datetime,
+    *,
+    session_id: int | None = None,
+    device: str | None = None,
+    cause: str | None = None,
+    by: Principal | None = None,
+    origin: Origin | None = None,
+) -> dict[str, Any]:
+    """One event: what happened to which account and session, by whom, from where."""
+    return {
+        "at": now,
+        "type": event.value,
+        "cause": cause,
+        "kind": kind.name,
+        "account_id": account_id,
+        "session_id": session_id,
+        "by_kind": by.kind.name if by else None,
+        "by_id": by.account_id if by else None,
+        "device": device,
+        "ip": origin.ip if origin else None,
+        "country": origin.country if origin else None,
+    }
+
+
+def append(db: Session, *made: dict[str, Any]) -> None:
+    """Write events to the log."""
+    db.execute(APPEND, made)

@@ -1,0 +1,70 @@
+"""Passwords: Argon2id (RFC 9106), on threads of their own, and none that is easily guessed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from zxcvbn import zxcvbn
+
+LONGEST = 256
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# What zxcvbn looks at: it is slow on long ones, and those are not the guessable ones.
+LOOKED_AT = 64
+# Fewer guesses than an attacker tries online: about what the 30,000 common passwords and their variants take.
+FEWEST_GUESSES = 1_000_000
+
+
+class WeakPassword(ValueError):
+    """The password is too short, too long or too easily guessed; says so in a sentence."""
+
+
+class Passwords:
+    """Hashes and checks, two at a time, so that the loop goes on and a flood waits its turn."""
+
+    def __init__(self, fewest: int = 8) -> None:
+        self._fewest = fewest
+        # OWASP's parameters; 23 ms on a small machine.
+        self._hasher = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="password")
+        # Checked where there is no account, so that the answer takes as long.
+        self._nobody = self._hasher.hash("nobody has this password")
+
+    async def hash(self, password: str, *personal: str | None) -> str:
+        """The hash to keep. Raises WeakPassword; `personal` are words that must not be the password."""
+        return await self._run(self.hash_now, password, *personal)
+
+    async def is_right(self, password: str, password_hash: str | None) -> bool:
+        """Whether the hash is the password's; takes as long where there is no hash."""
+        return await self._run(self._verify, password, password_hash)
+
+    def hash_now(self, password: str, *personal: str | None) -> str:
+        """`hash` in the calling thread."""
+        if len(password) < self._fewest:
+            raise WeakPassword(f"Use at least {self._fewest} characters.")
+        if len(password) > LONGEST:
+            raise WeakPassword(f"Use at most {LONGEST} characters.")
+        words = [word for word in personal if word]
+        if zxcvbn(password[:LOOKED_AT], user_inputs=words)["guesses"] < FEWEST_GUESSES:
+            raise WeakPassword("This password is too common or too easily guessed. Use a longer or a rarer one.")
+        return self._hasher.hash(password)
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._threads.shutdown()
+
+    def _verify(self, password: str, password_hash: str | None) -> bool:
+        try:
+            self._hasher.verify(password_hash or self._nobody, password[: LONGEST + 1])
+        except (VerificationError, InvalidHashError):
+            return False
+        return password_hash is not None
+
+    async def _run(self, function: Callable[P, T], *args: P.args, **_kwargs: P.kwargs) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)

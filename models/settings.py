@@ -1,0 +1,306 @@
+"""Settings: `config.yaml`, overridden by `SESSIONS_<SECTION>__<NAME>` in the environment."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from models.schema import Kind
+
+PREFIX = "SESSIONS_"
+DEFAULT_FILE = Path(__file__).parent.parent / "config.yaml"
+
+Positive = Annotated[int, Field(gt=0, le=10_000_000)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Algorithm = Literal["HS256", "HS384", "HS512"]
+
+# RFC 7518, section 3.2: a key at least as long as the hash.
+KEY_BYTES: dict[str, int] = {"HS256": 32, "HS384": 48, "HS512": 64}
+
+
+class InvalidSettings(Exception):
+    """One line for a person: which file, which key, what was expected."""
+
+
+class Section(BaseModel):
+    """A part of the settings; an unknown key is an error, and so is a value of another type."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    # Settings that may be read from a file instead: the name of the setting that names the file.
+    from_files: ClassVar[dict[str, str]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def read_secret_files(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        values = dict(values)
+        for name, file_name in cls.from_files.items():
+            if not (path := values.pop(file_name, None)):
+                continue
+            if values.get(name):
+                raise ValueError(f"either {name} or {file_name}, not both")
+            try:
+                values[name] = Path(str(path)).read_text().strip()
+            except (OSError, UnicodeDecodeError) as error:
+                reason = error.strerror if isinstance(error, OSError) else "it is not text"
+                raise ValueError(f"{file_name}: {path} can't be read: {reason}") from None
+        return values
+
+
+class Server(Section):
+    """Where the server listens, and who stands before it."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8888
+    workers: Annotated[int, Field(ge=0, le=256)] = 0
+    address: Annotated[str, Field(pattern=r"^(https?://[^/\s]+)?$")] = ""
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    shutdown_seconds: Positive = 30
+
+
+class DatabaseSettings(Section):
+    """Which database, and how many connections."""
+
+    from_files = {"url": "url_file"}
+
+    url: SecretStr = SecretStr("sqlite:///data/sessions.sqlite3")
+    pool_size: Annotated[int, Field(ge=1, le=200)] = 5
+
+    @model_validator(mode="after")
+    def check_url(self) -> Self:
+        if not self.url.get_secret_value().startswith(("sqlite:///", "postgresql://")):
+            raise ValueError("url: expected sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME")
+        return self
+
+
+class KeySettings(Section):
+    """One key of the key set."""
+
+    from_files = {"secret": "secret_file"}
+
+    kid: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+    secret: SecretStr
+    algorithm: Algorithm = "HS256"
+    check_only: bool = False
+
+    @model_validator(mode="after")
+    def check_length(self) -> Self:
+        least = KEY_BYTES[self.algorithm]
+        if (length := len(self.secret.get_secret_value().encode())) < least:
+            raise ValueError(f"secret: expected at least {least} bytes for {self.algorithm}, got {length}")
+        return self
+
+
+class TokenSettings(Section):
+    """Which keys sign and check tokens, and how long tokens live."""
+
+    keys: tuple[KeySettings, ...] = ()
+    key_file: Path = Path("data/signing.key")
+    algorithms: Annotated[tuple[Algorithm, ...], Field(min_length=1)] = ("HS256",)
+    access_seconds: Positive = 900
+    longest_days: Positive = 366
+
+    @model_validator(mode="after")
+    def check_keys(self) -> Self:
+        kids = [key.kid for key in self.keys]
+        if len(set(kids)) < len(kids):
+            raise ValueError("keys: expected a different kid for each key")
+        if self.keys and all(key.check_only for key in self.keys):
+            raise ValueError("keys: expected at least one key that is not check_only, to sign with")
+        for key in self.keys:
+            if key.algorithm not in self.algorithms:
+                raise ValueError(f"keys: {key.kid}: {key.algorithm} is not one of the algorithms allowed")
+        return self
+
+
+class Limits(Section):
+    """How long a session lives: without use, and in all."""
+
+    idle_minutes: Positive
+    absolute_hours: Positive
+
+    @property
+    def idle(self) -> timedelta:
+        """The longest time without use."""
+        return timedelta(minutes=self.idle_minutes)
+
+    @property
+    def absolute(self) -> timedelta:
+        """The longest time in all."""
+        return timedelta(hours=self.absolute_hours)
+
+
+class SessionSettings(Section):
+    """Limits of sessions for each kind of account and for staff."""
+
+    user: Limits = Limits(idle_minutes=43_200, absolute_hours=8_760)
+    client: Limits = Limits(idle_minutes=129_600, absolute_hours=8_760)
+    staff: Limits = Limits(idle_minutes=60, absolute_hours=12)
+    most: Positive = 100
+    seen_seconds: Positive = 60
+    sweep_seconds: Positive = 60
+
+    def limits(self, kind: Kind, is_staff: bool) -> Limits:
+        """The limits for a session of this kind of account."""
+        if is_staff:
+            return self.staff
+        limits: Limits = getattr(self, kind.name)
+        return limits
+
+
+class AccountSettings(Section):
+    """Registration, codes and passwords."""
+
+    registration: bool = True
+    country: Annotated[str, Field(pattern=r"^([A-Z]{2})?$")] = ""
+    password_length: Annotated[int, Field(ge=8, le=64)] = 8
+    code_minutes: Positive = 10
+    code_attempts: Annotated[int, Field(ge=1, le=20)] = 5
+    code_again_seconds: Positive = 60
+
+
+class MailSettings(Section):
+    """How mail is sent; without a host it goes to the log."""
+
+    from_files = {"password": "password_file"}
+
+    host: str = ""
+    port: Port = 587
+    security: Literal["starttls", "tls", "none"] = "starttls"
+    username: str = ""
+    password: SecretStr = SecretStr("")
+    sender: str = "Sessions <sessions@localhost>"
+
+
+class SmsSettings(Section):
+    """The HTTP gateway that sends SMS; without an address they go to the log."""
+
+    from_files = {"header": "header_file"}
+
+    address: Annotated[str, Field(pattern=r"^(https?://\S+)?$")] = ""
+    header: SecretStr = SecretStr("")
+    format: Literal["json", "form"] = "json"
+    body: dict[str, str] = {"to": "{phone}", "text": "{text}"}
+
+    @model_validator(mode="after")
+    def check_header(self) -> Self:
+        header = self.header.get_secret_value()
+        if header and not header.partition(":")[2].strip():
+            raise ValueError("header: expected NAME: VALUE")
+        return self
+
+
+class PlaceSettings(Section):
+    """Where addresses are looked up."""
+
+    city_file: str = ""
+
+
+class LogSettings(Section):
+    """What is logged and how it looks."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+    requests: bool = True
+
+
+class Settings(BaseSettings):
+    """Every setting; `config.yaml` lists them with their defaults."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix=PREFIX, env_nested_delimiter="__", env_ignore_empty=False
+    )
+
+    server: Server = Server()
+    database: DatabaseSettings = DatabaseSettings()
+    tokens: TokenSettings = TokenSettings()
+    sessions: SessionSettings = SessionSettings()
+    accounts: AccountSettings = AccountSettings()
+    mail: MailSettings = MailSettings()
+    sms: SmsSettings = SmsSettings()
+    places: PlaceSettings = PlaceSettings()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment goes before the file (which arrives as `init_settings`)."""
+        return (env_settings, init_settings)
+
+
+def load(file: Path = DEFAULT_FILE) -> Settings:
+    """The settings in `file`, overridden by the environment.
+
+    Raises InvalidSettings with one line that names the file (or the variable), the key and what was expected.
+    """
+    try:
+        values = yaml.safe_load(file.read_text()) or {}
+    except OSError as error:
+        raise InvalidSettings(f"{file}: can't be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise InvalidSettings(f"{file}{where}: expected YAML: {getattr(error, 'problem', None) or error}") from None
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise InvalidSettings(f"{file}: expected sections ({', '.join(Settings.model_fields)})")
+    _check_variables()
+    try:
+        # A section that is there but empty (all its lines are comments) means its defaults.
+        return Settings(**{key: {} if value is None else value for key, value in values.items()})
+    except SettingsError as error:
+        raise InvalidSettings(f"environment: {error.__cause__ or error}") from None
+    except ValidationError as error:
+        raise InvalidSettings(_first_line(file, error)) from None
+
+
+def _check_variables() -> None:
+    for variable in os.environ:
+        section, separator, _ = variable.removeprefix(PREFIX).partition("__")
+        if variable.startswith(PREFIX) and separator and section.lower() not in Settings.model_fields:
+            raise InvalidSettings(f"{variable}: unknown setting: expected {PREFIX}<SECTION>__<NAME>, "
+                                  f"with a section of {', '.join(Settings.model_fields).upper()}")  # fmt: skip
+
+
+def _first_line(file: Path, error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    variable = PREFIX + "__".join(str(part) for part in first["loc"]).upper()
+    source = variable if variable in os.environ else f"{file}: {key}"
+    if first["type"] == "extra_forbidden":
+        return f"{source}: unknown setting: expected one of {_known(first['loc'])}"
+    if first["type"] == "value_error":
+        return f"{source}: {first['msg'].removeprefix('Value error, ')}"
+    return f"{source}: {first['msg'][0].lower()}{first['msg'][1:]}".replace("input should be", "expected")
+
+
+def _known(loc: tuple[int | str, ...]) -> str:
+    model: Any = Settings
+    for part in loc[:-1]:
+        if isinstance(part, int):
+            continue
+        annotation = model.model_fields[part].annotation
+        model = annotation if hasattr(annotation, "model_fields") else annotation.__args__[0]
+    return ", ".join((*model.model_fields, *getattr(model, "from_files", {}).values()))
+
+
+__all__ = ["DEFAULT_FILE", "InvalidSettings", "Settings", "load"]

@@ -1,0 +1,472 @@
+"""Sessions: where am I signed in, and how do I end it? The application and its command line."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import getpass
+import json
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvloop
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+from tornado.web import RequestHandler
+
+import workers
+from handlers import ROUTES
+from handlers.answers import shape_tokens
+from handlers.application import Application, Parts
+from handlers.operations import REQUESTS, SECONDS, TooLargeHandler, UnknownHandler
+from models import accounts, clock, demo, keys, sessions
+from models import settings as settings_
+from models.activity import Activity
+from models.contacts import normalise_email, normalise_phone
+from models.database import Database, DatabaseUnavailable
+from models.delivery import Delivery
+from models.migrating import NewerTables
+from models.origins import make_origin
+from models.passwords import Passwords, WeakPassword
+from models.places import Places
+from models.postgres import PostgresDatabase
+from models.schema import KINDS, Kind
+from models.settings import InvalidSettings, LogSettings, Settings
+from models.sqlite import SQLiteDatabase
+from models.tokens import Tokens
+
+# A little more than the longest token: a header that is larger is no request of ours.
+LARGEST_HEADER = 256 * 1024
+# What a client may send after its request was refused, so that it hears the refusal.
+LARGEST_DRAINED = 64 * 1024 * 1024
+ACTIVITY_SECONDS = 5
+SWEEP_MOST = 500
+
+log = structlog.get_logger("server")
+
+
+class Stop(Exception):
+    """Why the program ends now: one line for a person."""
+
+
+def open_database(settings: Settings) -> Database:
+    """The configured database; nothing is asked of it yet."""
+    url = settings.database.url.get_secret_value()
+    try:
+        if url.startswith("sqlite"):
+            return SQLiteDatabase(url)
+        return PostgresDatabase(url, settings.database.pool_size)
+    except (OSError, ValueError) as error:
+        raise Stop(f"The database can't be opened: {error}") from None
+
+
+def open_parts(settings: Settings) -> Parts:
+    """Everything that handlers work with."""
+    try:
+        places = Places(Path(settings.places.city_file) if settings.places.city_file else None)
+    except ValueError as error:
+        raise Stop(str(error)) from None
+    key_set = keys.load(settings.tokens)
+    database = open_database(settings)
+    return Parts(
+        settings=settings,
+        database=database,
+        keys=key_set,
+        tokens=Tokens(key_set, settings.tokens.access_seconds, timedelta(days=settings.tokens.longest_days)),
+        passwords=Passwords(settings.accounts.password_length),
+        places=places,
+        activity=Activity(database, settings.sessions),
+        delivery=Delivery(database, key_set, settings.mail, settings.sms),
+    )
+
+
+async def close_parts(parts: Parts) -> None:
+    """Write what is still in memory and let everything go."""
+    with contextlib.suppress(DatabaseUnavailable):
+        await parts.activity.write()
+    await parts.database.close()
+    parts.passwords.close()
+    parts.places.close()
+
+
+def make_application(parts: Parts) -> Application:
+    """The application on `parts`."""
+
+    def log_request(handler: RequestHandler) -> None:
+        request, status = handler.request, handler.get_status()
+        name, seconds = type(handler).__name__, request.request_time()
+        REQUESTS.labels(name, request.method, status).inc()
+        SECONDS.labels(name).observe(seconds)
+        if parts.settings.log.requests:
+            log.info("request", method=request.method, path=request.path, status=status, ms=round(seconds * 1000, 1))
+
+    return Application(
+        parts,
+        ROUTES,
+        TooLargeHandler,
+        default_handler_class=UnknownHandler,
+        log_function=log_request,
+        cross_origin_protection=True,
+    )
+
+
+async def prepare_database(database: Database, *, may_migrate: bool) -> None:
+    """Bring the tables up to date, or see that they are; raises Stop with what to do."""
+    try:
+        if may_migrate:
+            await database.migrate()
+        elif not await database.is_current():
+            raise Stop("The database's tables are not of this version. Run: python server.py migrate")
+    except NewerTables as error:
+        raise Stop(str(error)) from None
+    except DatabaseUnavailable as error:
+        raise Stop(f"The database can't be reached: {error}") from None
+
+
+async def serve(settings: Settings, listening: list[socket.socket], line: workers.Line | None = None) -> None:
+    """Answer requests on `listening` until SIGTERM, SIGINT or the parent's end; finish those in flight."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    parts = open_parts(settings)
+    application = make_application(parts)
+    server = HTTPServer(application, max_header_size=LARGEST_HEADER, max_body_size=LARGEST_DRAINED)
+    server.add_sockets(listening)
+    chores = [
+        asyncio.create_task(parts.delivery.run()),
+        asyncio.create_task(_repeat(ACTIVITY_SECONDS, parts.activity.write)),
+        asyncio.create_task(_repeat(settings.sessions.sweep_seconds, lambda: sweep(parts.database))),
+    ]
+    waits: list[asyncio.Task[Any]] = [asyncio.create_task(stopping.wait())]
+    if line:
+        waits.append(asyncio.create_task(line.is_over()))
+        line.say_ready()
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+    server.stop()
+    give_up_at = loop.time() + settings.server.shutdown_seconds
+    # Once at the end; an event would cost each request.
+    while application.in_flight and loop.time() < give_up_at:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    await server.close_all_connections()
+    for chore in chores:
+        chore.cancel()
+    await asyncio.gather(*chores, return_exceptions=True)
+    await close_parts(parts)
+
+
+async def sweep(database: Database) -> None:
+    """End every session that has expired, some at a time."""
+    for kind in KINDS.values():
+        while await database.write(sessions.sweep, kind, clock.now(), SWEEP_MOST) == SWEEP_MOST:
+            pass
+
+
+async def _repeat(seconds: float, chore: Callable[[], Awaitable[Any]]) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await chore()
+        except DatabaseUnavailable as error:
+            log.warning("a chore waits: database unavailable", error=str(error))
+        except Exception:
+            log.exception("a chore failed")
+
+
+def bind(host: str, port: int, *, alone: bool = False) -> list[socket.socket]:
+    """The sockets of one worker; raises Stop where the address is taken or is not ours."""
+    try:
+        return bind_sockets(port, host, reuse_port=not alone)
+    except (OSError, UnicodeError, OverflowError) as error:
+        raise Stop(f"Can't listen on {host}, port {port}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def run(main: Awaitable[Any]) -> Any:
+    """Run `main` to its end on a loop of its own."""
+
+    async def awaited() -> Any:
+        return await main
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(awaited())
+
+
+def configure_logging(settings: LogSettings) -> None:
+    """Everything that is logged, ours and the libraries', goes to stderr, a line each."""
+    shared: list[Any] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    is_json = settings.format == "json"
+    renderer: Any = structlog.processors.JSONRenderer() if is_json else structlog.dev.ConsoleRenderer(colors=False)
+    handler = logging.StreamHandler()
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=shared))
+    logging.basicConfig(level=settings.level.upper(), handlers=[handler], force=True)
+    for noisy in ("alembic", "httpx", "httpcore", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(settings.level.upper())),
+        cache_logger_on_first_use=True,
+    )
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The commands of `server.py` and what they take."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--config", type=Path, default=settings_.DEFAULT_FILE, metavar="FILE", help="the settings (config.yaml)"
+    )
+    serving = argparse.ArgumentParser(add_help=False)
+    serving.add_argument("--host", help="the address to listen on (server.host)")
+    serving.add_argument("--port", type=int, help="the port to listen on, 0 for a free one (server.port)")
+    serving.add_argument("--workers", type=int, help="processes that answer, 0 for one a core (server.workers)")
+    serving.add_argument("--inherit", default="", help=argparse.SUPPRESS)
+    account = argparse.ArgumentParser(add_help=False)
+    account.add_argument("--phone", help="in international form, +79137779135")
+    for name in ("surname", "name", "patronymic", "address"):
+        account.add_argument(f"--{name}", default="")
+    account.add_argument(
+        "--password-stdin", action="store_true", help="read the password from the first line of standard input"
+    )
+    parser = argparse.ArgumentParser(
+        prog="server.py",
+        description="Sessions: where am I signed in, and how do I end it?",
+        epilog="Every setting is in config.yaml; SESSIONS_<SECTION>__<NAME> in the environment overrides it.",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands.add_parser("serve", parents=[common, serving], help="answer requests (what happens without a command)")
+    commands.add_parser(
+        "demo", parents=[common, serving], help="the same on a scratch database with some 300 accounts, to try it"
+    )
+    user = commands.add_parser(
+        "add-user",
+        parents=[common, account],
+        help="make a user",
+        description="Make a user, confirmed. Asks for the password; where it can't ask, it makes one and prints it.",
+    )
+    user.add_argument("--email")
+    user.add_argument("--staff", action="store_true", help="may see and end every session")
+    commands.add_parser(
+        "add-client",
+        parents=[common, account],
+        help="make a client",
+        description="Make a client, confirmed. Asks for the password; where it can't ask, it makes one and prints it.",
+    )
+    issue = commands.add_parser(
+        "issue-token",
+        parents=[common],
+        help="start a session for an account and print its tokens",
+        description="Start a session for an account, without its password, and print its tokens as JSON.",
+    )
+    whose = issue.add_mutually_exclusive_group(required=True)
+    for kind in KINDS:
+        whose.add_argument(f"--{kind}", type=int, metavar="ID", help=f"the {kind}'s id")
+    issue.add_argument("--device", default="issue-token", help="the device that the session is shown with")
+    commands.add_parser("migrate", parents=[common], help="bring the database's tables to this version")
+    return parser
+
+
+def command_serve(settings: Settings, options: argparse.Namespace) -> int:
+    """Answer requests, in this process or in several that this one watches."""
+    if options.inherit:
+        return work(settings, [int(number) for number in options.inherit.split(",")])
+    host = options.host or settings.server.host
+    port = settings.server.port if options.port is None else options.port
+    count = (settings.server.workers if options.workers is None else options.workers) or os.cpu_count() or 1
+    # Shared ports let a second server slip in unnoticed: ask for the port alone, once.
+    for probe in bind(host, port, alone=True):
+        probe.close()
+    slots = [bind(host, port)]
+    port = slots[0][0].getsockname()[1]
+    slots += [bind(host, port) for _ in range(count - 1)]
+    run(greet(settings, f"http://{f'[{host}]' if ':' in host else host}:{port}/"))
+    if count == 1:
+        run(serve(settings, slots[0]))
+        return 0
+    again = [sys.executable, str(Path(__file__).resolve()), "serve", "--config", str(options.config)]
+    code: int = run(workers.watch(again, slots))
+    return code
+
+
+def work(settings: Settings, numbers: list[int]) -> int:
+    """Answer requests as one of several workers, on what the parent handed over."""
+    line = workers.Line(numbers[0])
+    run(serve(settings, [socket.socket(fileno=number) for number in numbers[1:]], line))
+    return 0
+
+
+async def greet(settings: Settings, address: str) -> None:
+    """Prepare the database, and say where the server is and, on the first start, how to begin."""
+    key_set, database = keys.load(settings.tokens), open_database(settings)
+    try:
+        await prepare_database(database, may_migrate=isinstance(database, SQLiteDatabase))
+        is_empty = await database.read(accounts.is_empty)
+    finally:
+        await database.close()
+    print(f"Sessions answers on {address}", flush=True)
+    print(f"  to try each call:  {address}docs/", flush=True)
+    if is_empty:
+        code = key_set.fingerprint("setup", "")[:32]
+        print(f"  the first account: {address}setup/{code}/", flush=True)
+        print("  or from here:      python server.py add-user --staff --email YOU@EXAMPLE.COM", flush=True)
+
+
+def command_demo(settings: Settings, options: argparse.Namespace) -> int:
+    """Fill a scratch database, say how to sign in, answer requests."""
+    with tempfile.TemporaryDirectory(prefix="sessions-demo-") as folder:
+        os.environ["SESSIONS_DATABASE__URL"] = f"sqlite:///{folder}/demo.sqlite3"
+        os.environ["SESSIONS_TOKENS__KEY_FILE"] = f"{folder}/signing.key"
+        settings = settings_.load(options.config)
+        print("Making some 300 accounts with their devices and history …", flush=True)
+        print(run(fill_demo(settings)), flush=True)
+        return command_serve(settings, options)
+
+
+async def fill_demo(settings: Settings) -> str:
+    """Fill the empty database with the demo's rows; how to sign in."""
+    parts = open_parts(settings)
+    try:
+        await prepare_database(parts.database, may_migrate=True)
+        return await demo.fill(parts.database, parts.passwords, parts.places)
+    finally:
+        await close_parts(parts)
+
+
+def command_add(settings: Settings, options: argparse.Namespace) -> int:
+    """Make an account of either kind."""
+    kind = KINDS[options.command.removeprefix("add-")]
+    fields = {name: getattr(options, name) for name in ("surname", "name", "patronymic", "address")}
+    contacts: dict[str, Any] = {contact: getattr(options, contact) for contact in kind.contacts}
+    if not any(contacts.values()):
+        raise Stop("Give " + " or ".join(f"--{contact}" for contact in kind.contacts) + ".")
+    try:
+        if contacts.get("email"):
+            contacts["email"] = normalise_email(contacts["email"])
+        if contacts.get("phone"):
+            contacts["phone"] = normalise_phone(contacts["phone"], settings.accounts.country)
+    except ValueError as error:
+        raise Stop(str(error)) from None
+    staff = {"is_staff": True} if getattr(options, "staff", False) else {}
+    password, is_made = read_password(options)
+    account_id = run(add(settings, kind, {**fields, **contacts, **staff}, password))
+    print(f"{kind.name} {account_id} made" + (f", with the password {password}" if is_made else ""))
+    return 0
+
+
+def read_password(options: argparse.Namespace) -> tuple[str, bool]:
+    """The password for a new account, and whether it was made here."""
+    if options.password_stdin:
+        return sys.stdin.readline().rstrip("\r\n"), False
+    if not sys.stdin.isatty():
+        return secrets.token_urlsafe(12), True
+    password = getpass.getpass("Password (empty: make one): ")
+    if password and password != getpass.getpass("The same again: "):
+        raise Stop("The two are not the same.")
+    return password or secrets.token_urlsafe(12), not password
+
+
+async def add(settings: Settings, kind: Kind, fields: dict[str, Any], password: str) -> int:
+    """Make a confirmed account; its id."""
+    passwords, database = Passwords(settings.accounts.password_length), open_database(settings)
+    try:
+        await prepare_database(database, may_migrate=isinstance(database, SQLiteDatabase))
+        password_hash = await passwords.hash(password, *(fields.get(name) for name in kind.contacts))
+        now = clock.now()
+        made = {**fields, "confirmed_by_staff_at": now}
+        row = await database.write(accounts.create, kind, made, password_hash, None, now)
+    except WeakPassword as error:
+        raise Stop(str(error)) from None
+    except accounts.ContactTaken as taken:
+        raise Stop(f"Another {kind.name} has this {taken.contact}.") from None
+    finally:
+        await database.close()
+        passwords.close()
+    account_id: int = row["id"]
+    return account_id
+
+
+def command_issue_token(settings: Settings, options: argparse.Namespace) -> int:
+    """Start a session for an account and print its tokens."""
+    kind = next(kind for name, kind in KINDS.items() if getattr(options, name) is not None)
+    print(json.dumps(run(issue(settings, kind, getattr(options, kind.name), options.device)), indent=2))
+    return 0
+
+
+async def issue(settings: Settings, kind: Kind, account_id: int, device: str) -> dict[str, Any]:
+    """The tokens of a new session."""
+    parts = open_parts(settings)
+    try:
+        await prepare_database(parts.database, may_migrate=isinstance(parts.database, SQLiteDatabase))
+        origin = make_origin("", device, parts.places)
+        started = await parts.database.write(
+            sessions.start, kind, account_id, None, None, origin, settings.sessions, clock.now()
+        )
+        if started is None:
+            raise Stop(f"There is no {kind.name} {account_id}, or it is disabled.")
+        return shape_tokens(parts.tokens, started)
+    finally:
+        await close_parts(parts)
+
+
+def command_migrate(settings: Settings, options: argparse.Namespace) -> int:
+    """Bring the database's tables to this version."""
+    run(migrate(settings))
+    print("The database's tables are of this version.")
+    return 0
+
+
+async def migrate(settings: Settings) -> None:
+    """Run the migrations that the database lacks."""
+    database = open_database(settings)
+    try:
+        await prepare_database(database, may_migrate=True)
+    finally:
+        await database.close()
+
+
+COMMANDS: dict[str, Callable[[Settings, argparse.Namespace], int]] = {
+    "serve": command_serve,
+    "demo": command_demo,
+    "add-user": command_add,
+    "add-client": command_add,
+    "issue-token": command_issue_token,
+    "migrate": command_migrate,
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Run a command; the exit code: 0, 1 where it could not be done, 2 where it was asked wrongly."""
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
+        arguments = ["serve", *arguments]
+    options = make_parser().parse_args(arguments)
+    try:
+        settings = settings_.load(options.config)
+        configure_logging(settings.log)
+        return COMMANDS[options.command](settings, options)
+    except InvalidSettings as error:
+        print(error, file=sys.stderr)
+        return 2
+    except (Stop, DatabaseUnavailable) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

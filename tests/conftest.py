@@ -1,0 +1,282 @@
+"""Real parts: a server process on each database, accounts in it, and an HTTP client."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvloop
+from tornado.ioloop import IOLoop
+
+from models import accounts, clock
+from models.database import Database
+from models.passwords import Passwords
+from models.postgres import PostgresDatabase
+from models.schema import KINDS
+from models.sqlite import SQLiteDatabase
+
+ROOT = Path(__file__).parent.parent
+PASSWORD = "a quiet harbour at dusk"
+KEY = "k" * 64
+POSTGRES = "/usr/lib/postgresql"
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Account:
+    """An account made for a test."""
+
+    kind: str
+    id: int
+    contact: str
+    password: str = PASSWORD
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        """What it signs in with."""
+        return {"phone": self.contact, "password": self.password}
+
+
+@dataclass(frozen=True)
+class Device:
+    """A signed-in device: its tokens and its session's id."""
+
+    account: Account
+    access: str
+    refresh: str
+    session: int
+    agent: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What it sends with each request."""
+        return {"Authorization": f"Bearer {self.access}", "User-Agent": self.agent}
+
+
+class House:
+    """A running server, its database from the inside, and short ways to accounts and devices."""
+
+    def __init__(self, address: str, url: str, run: Callable[[Any], Any], log: Path) -> None:
+        self.address = address
+        self.url = url
+        self.run = run
+        self.log = log
+        self.database = open_database(url)
+        self.client = httpx.Client(base_url=address, headers={"User-Agent": "tests/1"}, timeout=20)
+
+    def close(self) -> None:
+        """Let go of the server's database and of the connections to it."""
+        self.client.close()
+        self.run(self.database.close())
+
+    def read(self, query: Any, *args: Any) -> Any:
+        """What a query reads from the server's database."""
+        return self.run(self.database.read(query, *args))
+
+    def write(self, query: Any, *args: Any) -> Any:
+        """Write to the server's database, beside the server."""
+        return self.run(self.database.write(query, *args))
+
+    def add(self, kind: str, *, confirmed: bool = True, disabled: bool = False, staff: bool = False) -> Account:
+        """A new account; its phone is its contact."""
+        phone = f"+7913{next(_numbers):07}"
+        now = clock.now()
+        fields: dict[str, Any] = {
+            "surname": "Test",
+            "phone": phone,
+            "confirmed_by_staff_at": now if confirmed else None,
+            "disabled_at": now if disabled else None,
+        }
+        if staff:
+            fields["is_staff"] = True
+        row = self.write(accounts.create, KINDS[kind], fields, password_hash(), None, now)
+        return Account(kind, row["id"], phone)
+
+    def sign_in(self, account: Account, agent: str = "tests/1", **more: Any) -> Device:
+        """A device that `account` signed in on."""
+        answer = self.client.post(
+            f"/auth/{account.kind}/token/", json=account.credentials | more, headers={"User-Agent": agent}
+        )
+        assert answer.status_code == 200, answer.text
+        body = answer.json()
+        return Device(account, body["access"], body["refresh"], body["session"], agent)
+
+    def ask(self, method: str, address: str, device: Device | None = None, **more: Any) -> httpx.Response:
+        """The answer to a request from `device`, or from nobody."""
+        headers = (device.headers if device else {}) | more.pop("headers", {})
+        return self.client.request(method, address, headers=headers, **more)
+
+
+_hashes: list[str] = []
+
+
+def password_hash() -> str:
+    """The hash of PASSWORD, made once."""
+    if not _hashes:
+        passwords = Passwords()
+        _hashes.append(passwords.hash_now(PASSWORD))
+        passwords.close()
+    return _hashes[0]
+
+
+def open_database(url: str) -> Database:
+    """The database at `url`."""
+    return SQLiteDatabase(url) if url.startswith("sqlite") else PostgresDatabase(url, 2)
+
+
+@dataclass
+class Server:
+    """A server process and where it answers."""
+
+    process: subprocess.Popen[bytes]
+    address: str
+    log: Path
+
+    def is_up(self) -> bool:
+        """Whether it answers."""
+        try:
+            return httpx.get(f"{self.address}/healthz").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Its exit code, once it has ended."""
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+
+def start_server(folder: Path, url: str, *arguments: str, **settings: str) -> Server:
+    """Start `server.py serve` on a free port and wait until it says where it answers."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / f"server-{secrets.token_hex(4)}.log"
+    environment = {
+        **os.environ,
+        "SESSIONS_DATABASE__URL": url,
+        "SESSIONS_SERVER__PORT": "0",
+        "SESSIONS_TOKENS__KEYS": f'[{{"kid": "test", "secret": "{KEY}"}}]',
+        **settings,
+    }
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, ROOT / "server.py", "serve", *(arguments or ("--workers", "1"))],
+            env=environment, stdout=out, stderr=subprocess.STDOUT, cwd=folder,
+        )  # fmt: skip
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if found := re.search(r"answers on (\S+)/", log.read_text()):
+            server = Server(process, found[1], log)
+            wait_until(server.is_up)
+            return server
+        if process.poll() is not None:
+            break
+        time.sleep(0.02)
+    process.kill()
+    raise AssertionError(f"the server did not start: {log.read_text()}")
+
+
+def wait_until(is_true: Callable[[], Any], seconds: float = 20) -> Any:
+    """What `is_true` gives once it gives something true; fails after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (value := is_true()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+    return value
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a PostgreSQL server of our own on a scratch folder; skips where none is installed."""
+    versions = sorted(Path(POSTGRES).glob("*/bin"), key=lambda path: float(path.parent.name))
+    if not versions or not shutil.which("runuser") or os.getuid() != 0:
+        message = "PostgreSQL is not here, or this is not root: apt install postgresql"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    programs = versions[-1]
+    folder = Path(subprocess.check_output(["mktemp", "-d", "/tmp/sessions-postgres-XXXXXX"], text=True).strip())
+    shutil.chown(folder, "postgres")
+
+    def run(*command: Any) -> None:
+        subprocess.run(["runuser", "-u", "postgres", "--", *map(str, command)], check=True, capture_output=True)
+
+    port = free_port()
+    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c max_connections=200"
+    try:
+        run(programs / "initdb", "-D", folder / "data", "-A", "trust", "-N", "-E", "UTF8", "--locale=C")
+        run(programs / "pg_ctl", "-D", folder / "data", "-o", options, "-l", folder / "log", "-w", "start")
+        yield f"postgresql://postgres@127.0.0.1:{port}"
+    finally:
+        subprocess.run(
+            ["runuser", "-u", "postgres", "--", programs / "pg_ctl", "-D", folder / "data", "-m", "immediate", "stop"],
+            check=False, capture_output=True,
+        )  # fmt: skip
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port: int = listening.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="session")
+def make_url(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Callable[[str], str]:
+    """The URL of a new empty database of the kind that is named, its tables made."""
+
+    def make(name: str) -> str:
+        if name == "sqlite":
+            return f"sqlite:///{tmp_path_factory.mktemp('database')}/sessions.sqlite3"
+        server = request.getfixturevalue("postgres")
+        database = f"test_{secrets.token_hex(6)}"
+        subprocess.run(["psql", "-q", f"{server}/postgres", "-c", f"CREATE DATABASE {database}"], check=True)
+        url = f"{server}/{database}"
+
+        async def migrate() -> None:
+            opened = open_database(url)
+            await opened.migrate()
+            await opened.close()
+
+        asyncio.run(migrate())
+        return url
+
+    return make
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def house(
+    request: pytest.FixtureRequest, make_url: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[House]:
+    """A running server on each database; tests share it, each with accounts of its own."""
+    url = make_url(request.param)
+    server = start_server(tmp_path_factory.mktemp("server"), url)
+    with asyncio.Runner() as runner:
+        opened = House(server.address, url, runner.run, server.log)
+        yield opened
+        opened.close()
+    assert server.stop() == 0, server.log.read_text()
+
+
+@pytest.fixture
+def io_loop() -> Iterator[IOLoop]:
+    """A loop for `gen_test`, as the server has it."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        asyncio.set_event_loop(runner.get_loop())
+        yield IOLoop.current()
+        asyncio.set_event_loop(None)

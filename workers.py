@@ -1,0 +1,163 @@
+"""Several worker processes behind one address: started, watched, rolled over, never orphaned."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import structlog
+
+# A worker that dies sooner than this after its start is started again more slowly each time.
+STABLE_SECONDS = 5
+LONGEST_WAIT_SECONDS = 10
+READY = b"r"
+
+log = structlog.get_logger("workers")
+
+
+@dataclass(slots=True)
+class Process:
+    """A worker that runs, and our end of the line to it: it says when it is ready, and ends when we do."""
+
+    process: asyncio.subprocess.Process
+    line: socket.socket
+
+    async def is_ready(self) -> bool:
+        """Wait until the worker answers requests; False where it ended before."""
+        try:
+            return await asyncio.get_running_loop().sock_recv(self.line, 1) == READY
+        except OSError:
+            return False
+
+    def stop(self) -> None:
+        """Have it finish what is in flight."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.terminate()
+
+
+@dataclass(slots=True)
+class Slot:
+    """A place for one worker. Its sockets are ours: while no worker is there, connections wait in them."""
+
+    sockets: Sequence[socket.socket]
+    processes: list[Process] = field(default_factory=list)
+
+
+class Parent:
+    """Keeps a worker in each slot. `command` starts one, given the numbers of its sockets and of its line."""
+
+    def __init__(self, command: Sequence[str], slots: Sequence[Sequence[socket.socket]]) -> None:
+        self._command = command
+        self._slots = [Slot(sockets) for sockets in slots]
+        self._stopping = asyncio.Event()
+        self._rolling = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._exit_code = 0
+
+    async def run(self) -> int:
+        """Work until SIGTERM or SIGINT, or until no worker can start; the exit code."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._keep(self._roll()))
+        for slot in self._slots:
+            self._keep(self._occupy(slot))
+        await self._stopping.wait()
+        processes = [process for slot in self._slots for process in slot.processes]
+        for process in processes:
+            process.stop()
+        await asyncio.gather(*(process.process.wait() for process in processes))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        return self._exit_code
+
+    def _keep(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _occupy(self, slot: Slot) -> None:
+        """Keep one worker in `slot`, whatever happens to it."""
+        loop, wait = asyncio.get_running_loop(), 0.0
+        was_ready = False
+        while not self._stopping.is_set():
+            started_at = loop.time()
+            process = await self._start(slot)
+            was_ready = await process.is_ready() or was_ready
+            code = await self._leave(slot, process)
+            while slot.processes and not self._stopping.is_set():
+                # Another took its place while rolling over: watch that one.
+                code = await self._leave(slot, slot.processes[-1])
+            if self._stopping.is_set():
+                return
+            if not was_ready:
+                # It never worked; trying again would only repeat what it said.
+                self._exit_code = code or 1
+                self._stopping.set()
+                return
+            is_stable = loop.time() - started_at > STABLE_SECONDS
+            wait = 0.0 if is_stable else min(max(0.1, wait * 2), LONGEST_WAIT_SECONDS)
+            log.error("a worker died and is started again", exit_code=code, wait_seconds=wait)
+            await asyncio.sleep(wait)
+
+    async def _leave(self, slot: Slot, process: Process) -> int:
+        code = await process.process.wait()
+        process.line.close()
+        if process in slot.processes:
+            slot.processes.remove(process)
+        return code
+
+    async def _start(self, slot: Slot) -> Process:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        numbers = [listening.fileno() for listening in slot.sockets]
+        arguments = ["--inherit", ",".join(map(str, [theirs.fileno(), *numbers]))]
+        started = await asyncio.create_subprocess_exec(
+            *self._command, *arguments, pass_fds=[theirs.fileno(), *numbers], stdin=asyncio.subprocess.DEVNULL
+        )
+        theirs.close()
+        process = Process(started, ours)
+        slot.processes.append(process)
+        return process
+
+    async def _roll(self) -> None:
+        """Put a new worker in each slot, one after the other; the old one goes when the new one answers."""
+        async with self._rolling:
+            for slot in self._slots:
+                old = list(slot.processes)
+                new = await self._start(slot)
+                if await new.is_ready():
+                    for process in old:
+                        process.stop()
+                else:
+                    log.error("a new worker did not start; the old one goes on")
+                    await self._leave(slot, new)
+
+
+class Line:
+    """A worker's end of the line to its parent."""
+
+    def __init__(self, number: int) -> None:
+        self._line = socket.socket(fileno=number)
+        self._line.setblocking(False)
+
+    def say_ready(self) -> None:
+        """This worker answers requests now."""
+        self._line.send(READY)
+
+    async def is_over(self) -> Literal[True]:
+        """Return when the parent is gone, however it went."""
+        with contextlib.suppress(OSError):
+            await asyncio.get_running_loop().sock_recv(self._line, 1)
+        return True
+
+
+async def watch(command: Sequence[str], slots: Sequence[Sequence[socket.socket]]) -> int:
+    """Keep a worker in each slot until told to stop; the exit code."""
+    return await Parent(command, slots).run()
