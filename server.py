@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import getpass
+import itertools
 import json
 import logging
 import os
@@ -23,13 +25,14 @@ import structlog
 import uvloop
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
-from tornado.web import RequestHandler
 
 import workers
 from handlers import ROUTES
 from handlers.answers import shape_tokens
 from handlers.application import Application, Parts
-from handlers.operations import REQUESTS, SECONDS, TooLargeHandler, UnknownHandler
+from handlers.live import BEAT_SECONDS
+from handlers.operations import TooLargeHandler, UnknownHandler
+from handlers.requests import RequestLog
 from models import accounts, clock, demo, keys, sessions
 from models import settings as settings_
 from models.activity import Activity
@@ -44,6 +47,7 @@ from models.postgres import PostgresDatabase
 from models.schema import KINDS, Kind
 from models.settings import InvalidSettings, LogSettings, Settings
 from models.sqlite import SQLiteDatabase
+from models.tail import Tail
 from models.tokens import Tokens
 
 # A little more than the longest token: a header that is larger is no request of ours.
@@ -88,6 +92,7 @@ def open_parts(settings: Settings) -> Parts:
         places=places,
         activity=Activity(database, settings.sessions),
         delivery=Delivery(database, key_set, settings.mail, settings.sms),
+        tail=Tail(database),
     )
 
 
@@ -103,14 +108,7 @@ async def close_parts(parts: Parts) -> None:
 def make_application(parts: Parts) -> Application:
     """The application on `parts`."""
 
-    def log_request(handler: RequestHandler) -> None:
-        request, status = handler.request, handler.get_status()
-        name, seconds = type(handler).__name__, request.request_time()
-        REQUESTS.labels(name, request.method, status).inc()
-        SECONDS.labels(name).observe(seconds)
-        if parts.settings.log.requests:
-            log.info("request", method=request.method, path=request.path, status=status, ms=round(seconds * 1000, 1))
-
+    log_request = RequestLog(parts.settings.log.format == "json", parts.settings.log.requests)
     return Application(
         parts,
         ROUTES,
@@ -146,9 +144,14 @@ async def serve(settings: Settings, listening: list[socket.socket], line: worker
     server.add_sockets(listening)
     chores = [
         asyncio.create_task(parts.delivery.run()),
+        asyncio.create_task(parts.tail.run()),
+        asyncio.create_task(_beat(application)),
         asyncio.create_task(_repeat(ACTIVITY_SECONDS, parts.activity.write)),
         asyncio.create_task(_repeat(settings.sessions.sweep_seconds, lambda: sweep(parts.database))),
     ]
+    # What was made so far stays: the collector need not look at it again with each of its rounds.
+    gc.collect()
+    gc.freeze()
     waits: list[asyncio.Task[Any]] = [asyncio.create_task(stopping.wait())]
     if line:
         waits.append(asyncio.create_task(line.is_over()))
@@ -157,6 +160,8 @@ async def serve(settings: Settings, listening: list[socket.socket], line: worker
     for wait in waits:
         wait.cancel()
     server.stop()
+    for stream in list(application.streams):
+        stream.lose()
     give_up_at = loop.time() + settings.server.shutdown_seconds
     # Once at the end; an event would cost each request.
     while application.in_flight and loop.time() < give_up_at:  # noqa: ASYNC110
@@ -165,6 +170,7 @@ async def serve(settings: Settings, listening: list[socket.socket], line: worker
     for chore in chores:
         chore.cancel()
     await asyncio.gather(*chores, return_exceptions=True)
+    application.settings["log_function"].flush()
     await close_parts(parts)
 
 
@@ -173,6 +179,15 @@ async def sweep(database: Database) -> None:
     for kind in KINDS.values():
         while await database.write(sessions.sweep, kind, clock.now(), SWEEP_MOST) == SWEEP_MOST:
             pass
+
+
+async def _beat(application: Application) -> None:
+    """Let each live stream show every so often that it is alive; some each second, so that nobody waits for all."""
+    for turn in itertools.count():
+        await asyncio.sleep(1)
+        for number, stream in enumerate(list(application.streams)):
+            if (number + turn) % BEAT_SECONDS == 0:
+                stream.beat()
 
 
 async def _repeat(seconds: float, chore: Callable[[], Awaitable[Any]]) -> None:
@@ -301,7 +316,10 @@ def command_serve(settings: Settings, options: argparse.Namespace) -> int:
         run(serve(settings, slots[0]))
         return 0
     again = [sys.executable, str(Path(__file__).resolve()), "serve", "--config", str(options.config)]
-    code: int = run(workers.watch(again, slots))
+    with tempfile.TemporaryDirectory(prefix="sessions-metrics-") as folder:
+        # Each worker counts in a file there; whichever is asked adds them up.
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        code: int = run(workers.watch(again, slots))
     return code
 
 
@@ -332,6 +350,8 @@ def command_demo(settings: Settings, options: argparse.Namespace) -> int:
     """Fill a scratch database, say how to sign in, answer requests."""
     with tempfile.TemporaryDirectory(prefix="sessions-demo-") as folder:
         os.environ["SESSIONS_DATABASE__URL"] = f"sqlite:///{folder}/demo.sqlite3"
+        # Nobody is written to: codes go to the log.
+        os.environ["SESSIONS_MAIL__HOST"] = os.environ["SESSIONS_SMS__ADDRESS"] = ""
         os.environ["SESSIONS_TOKENS__KEY_FILE"] = f"{folder}/signing.key"
         settings = settings_.load(options.config)
         print("Making some 300 accounts with their devices and history …", flush=True)
@@ -345,6 +365,8 @@ async def fill_demo(settings: Settings) -> str:
     try:
         await prepare_database(parts.database, may_migrate=True)
         return await demo.fill(parts.database, parts.passwords, parts.places)
+    except WeakPassword as error:
+        raise Stop(str(error)) from None
     finally:
         await close_parts(parts)
 

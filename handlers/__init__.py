@@ -5,6 +5,8 @@ from __future__ import annotations
 from tornado import web
 
 from handlers.accounts import AccountHandler
+from handlers.docs import DOCS_FILE, DocsFileHandler, DocsHandler, OpenApiHandler
+from handlers.live import LiveHandler
 from handlers.operations import HealthHandler, MetricsHandler, ReadyHandler, SlashHandler
 from handlers.sessions import (
     ImageHandler,
@@ -35,6 +37,7 @@ API: list[tuple[str, type[web.RequestHandler]]] = [
     (f"/sessions/session-{KIND}-d/", SessionEndHandler),
     (f"/sessions/session-{KIND}-d/{ID}/", SessionEndHandler),
     (f"/sessions/session-{KIND}-d/others/", OtherSessionsHandler),
+    ("/sessions/live/", LiveHandler),
     ("/auth/token/refresh/", RefreshHandler),
     (f"/auth/{KIND}/token/", TokenHandler),
     (f"/auth/{KIND}/register/", RegisterHandler),
@@ -46,12 +49,16 @@ API: list[tuple[str, type[web.RequestHandler]]] = [
 
 FILES: list[tuple[str, type[web.RequestHandler]]] = [
     (f"/sessions/session-{KIND}-l/{ID}/static/Users/(?P<file>[^/]+)", ImageHandler),
+    (DOCS_FILE, DocsFileHandler),
 ]
 
 OPERATIONS: list[tuple[str, type[web.RequestHandler]]] = [
     ("/healthz", HealthHandler),
     ("/readyz", ReadyHandler),
     ("/metrics", MetricsHandler),
+    ("/openapi.json", OpenApiHandler),
+    ("/docs", SlashHandler),
+    ("/docs/", DocsHandler),
 ]
 
 ROUTES = [*API, *FILES, *OPERATIONS, *((address.removesuffix("/"), SlashHandler) for address, _ in API)]

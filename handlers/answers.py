@@ -2,15 +2,52 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from models import clock
 from models.principals import Principal
 from models.schema import Kind, Row
-from models.sessions import Started
+from models.sessions import OwnList, Started
 from models.tokens import Tokens
 
 DEFAULT_IMAGE = "default-user-image.jpeg"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A list of sessions as it was sent: good for its account's revision, and until one of them expires."""
+
+    revision: int
+    until: int
+    etag: str
+    body: bytes
+
+    @classmethod
+    def make(cls, kind: Kind, listed: OwnList, site: str) -> Answer:
+        """The answer that lists these sessions.
+
+        Within a revision sessions only go, by expiry: so their number and the revision name the answer.
+        """
+        body = orjson.dumps([shape_session(kind, row, site) for row in listed.rows])
+        return cls(listed.revision, listed.until, f'"{listed.revision}.{len(listed.rows)}"', body)
+
+
+class Answers:
+    """The answers that were sent last, up to a bound."""
+
+    def __init__(self, most: int = 4096) -> None:
+        self._most = most
+        self._kept: dict[tuple[str, int, str], Answer] = {}
+        self.get = self._kept.get
+
+    def keep(self, key: tuple[str, int, str], answer: Answer) -> None:
+        """Have `get` give it, in place of what it gave for this account and site."""
+        if len(self._kept) >= self._most and key not in self._kept:
+            del self._kept[next(iter(self._kept))]
+        self._kept[key] = answer
 
 
 def shape_account(kind: Kind, row: Row, site: str, prefix: str = "") -> dict[str, Any]:

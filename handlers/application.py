@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from tornado import httputil, web
 
+from handlers.answers import Answers
 from models.activity import Activity
 from models.database import Database
 from models.delivery import Delivery
@@ -14,7 +15,18 @@ from models.keys import KeySet
 from models.passwords import Passwords
 from models.places import Places
 from models.settings import Settings
+from models.tail import Tail
 from models.tokens import Tokens
+
+
+class Stream(Protocol):
+    """A live stream, which lasts longer than a request."""
+
+    def beat(self) -> None:
+        """Show that the connection is alive."""
+
+    def lose(self) -> None:
+        """Close: the reader comes again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +41,7 @@ class Parts:
     places: Places
     activity: Activity
     delivery: Delivery
+    tail: Tail
 
 
 class Application(web.Application):
@@ -37,17 +50,20 @@ class Application(web.Application):
     def __init__(self, parts: Parts, routes: list[Any], too_large: type[web.RequestHandler], **settings: Any) -> None:
         super().__init__(routes, **settings)
         self.parts = parts
+        self.answers = Answers()
+        self.streams: set[Stream] = set()
         self.in_flight = 0
         self._too_large = too_large
 
     def find_handler(self, request: httputil.HTTPServerRequest, **kwargs: Any) -> Any:
         delegate: httputil.HTTPMessageDelegate = super().find_handler(request, **kwargs)
-        length, encoding = request.headers.get("Content-Length"), request.headers.get("Transfer-Encoding")
-        if length is None and encoding is None:
+        # Asked as lists: a header that is not there then costs no exception.
+        lengths = request.headers.get_list("Content-Length")
+        if not lengths and not request.headers.get_list("Transfer-Encoding"):
             return delegate
         most = getattr(getattr(delegate, "handler_class", None), "largest_body", LARGEST_BODY)
         refuse = self.get_handler_delegate(request, self._too_large)
-        if length is not None and length.isascii() and length.isdigit() and int(length[:19]) > most:
+        if any(length.isascii() and length.isdigit() and int(length[:19]) > most for length in lengths):
             return refuse
         return _LimitedBody(delegate, refuse, most)
 

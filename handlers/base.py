@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
+from functools import cache
 from http import HTTPStatus
 from ipaddress import ip_address
 from typing import Any, TypeVar
@@ -13,14 +13,14 @@ import structlog
 from pydantic import BaseModel, ValidationError
 from tornado import web
 
-from handlers.application import Application, Parts
+from handlers.application import Application
 from models import clock, principals
 from models.database import DatabaseUnavailable
 from models.origins import Origin, cut_device, make_origin
 from models.passwords import WeakPassword
 from models.principals import Principal
 from models.schema import Kind, Row
-from models.tokens import LARGEST_ID, InvalidToken
+from models.tokens import LARGEST_ID, Claims, InvalidToken
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -29,6 +29,13 @@ RETRY_SECONDS = 1
 NOT_PROVIDED = b'{"detail":"Authentication credentials were not provided."}'
 NOT_VALID = b'{"detail":"Given token not valid for any token type","code":"token_not_valid"}'
 FORBIDDEN = b'{"detail":"You do not have permission to perform this action."}'
+
+HEADERS = {
+    "Server": "Sessions",
+    "Content-Type": "application/json",
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+}
 
 log = structlog.get_logger("handlers")
 
@@ -66,27 +73,21 @@ class BaseHandler(web.RequestHandler):
     """What is asked for is answered to one caller alone, and kept by no cache."""
 
     application: Application
+    etag: str | None = None
 
     def set_default_headers(self) -> None:
-        self.set_header("Server", "Sessions")
-        self.set_header("Content-Type", "application/json")
-        self.set_header("Cache-Control", "no-store")
-        self.set_header("X-Content-Type-Options", "nosniff")
+        self._headers.update(HEADERS)
 
     def initialize(self) -> None:
+        self.parts = self.application.parts
         self.application.in_flight += 1
 
     def on_finish(self) -> None:
         self.application.in_flight -= 1
 
     def compute_etag(self) -> str | None:
-        """None: the body is not hashed for a name that nobody asks for."""
-        return None
-
-    @property
-    def parts(self) -> Parts:
-        """What the server opened for its handlers."""
-        return self.application.parts
+        """The name of the answer's state, where there is one; the body is not hashed for it."""
+        return self.etag
 
     @property
     def device(self) -> str:
@@ -123,7 +124,7 @@ class BaseHandler(web.RequestHandler):
         if address := self.parts.settings.server.address:
             return address
         scheme = self.request.protocol
-        if self._is_trusted(self.request.remote_ip or ""):
+        if self.parts.settings.server.trusted_proxies and self._is_trusted(self.request.remote_ip or ""):
             forwarded = self.request.headers.get("X-Forwarded-Proto", "").rpartition(",")[2].strip()
             scheme = forwarded if forwarded in ("http", "https") else scheme
         return f"{scheme}://{self.request.host}"
@@ -157,25 +158,29 @@ class ApiHandler(BaseHandler):
     is_open = False
     principal: Principal
 
-    async def prepare(self) -> None:
-        method = self.request.method or ""
-        if method.lower() not in ("head", "options") and not _answers(type(self), method.lower()):
+    def prepare(self) -> Awaitable[None] | None:
+        if self.request.method not in self.methods():
             raise web.HTTPError(405)
-        if not self.is_open and method != "OPTIONS":
-            self.principal = await self.prove()
+        return None if self.is_open or self.request.method == "OPTIONS" else self._prove()
+
+    async def _prove(self) -> None:
+        self.principal = await self.prove()
 
     async def prove(self) -> Principal:
         """The principal that the token speaks of; raises the refusal that the contract names."""
-        token = self._read_token()
+        now = clock.microseconds()
+        proved = await principals.prove(self.parts.database, self.read_claims(), self.device, now)
+        if proved is None:
+            raise forbidden()
+        self.parts.activity.note(proved[0], now)
+        return proved[0]
+
+    def read_claims(self) -> Claims:
+        """The claims of the token; raises 401."""
         try:
-            claims = self.parts.tokens.check_access(token)
+            return self.parts.tokens.check_access(self._read_token())
         except InvalidToken:
             raise not_valid() from None
-        principal = await self.parts.database.read(principals.prove, claims, self.device, clock.now())
-        if principal is None:
-            raise forbidden()
-        self.parts.activity.note(principal, time.time())
-        return principal
 
     def _read_token(self) -> str:
         """The token of `Authorization: Bearer`; raises 401 where there is none."""
@@ -231,18 +236,20 @@ class ApiHandler(BaseHandler):
             self.answer({"detail": "The database can't be reached. Try again in a moment."}, 503)
             return
         if status_code == 405:
-            self.set_header("Allow", ", ".join(self.allowed()))
+            self.set_header("Allow", ", ".join(self.methods()))
         self.answer({"detail": _DETAILS.get(status_code) or HTTPStatus(status_code).phrase}, status_code)
 
-    def allowed(self) -> list[str]:
+    @classmethod
+    @cache
+    def methods(cls) -> list[str]:
         """The methods that this address answers."""
-        own = [method for method in ("GET", "POST", "PATCH", "DELETE") if _answers(type(self), method.lower())]
+        own = [name for name in ("GET", "POST", "PATCH", "DELETE") if _answers(cls, name.lower())]
         return [*own, *(["HEAD"] if "GET" in own else []), "OPTIONS"]
 
     def options(self, *_args: str, **_kwargs: str) -> None:
         """Which methods there are (RFC 9110, section 9.3.7)."""
         self.set_status(204)
-        self.set_header("Allow", ", ".join(self.allowed()))
+        self.set_header("Allow", ", ".join(self.methods()))
         self.finish()
 
 

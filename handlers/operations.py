@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from tornado import web
 
 from handlers.base import ApiHandler
+from handlers.requests import render_metrics
 from models.database import DatabaseUnavailable
-
-REGISTRY = CollectorRegistry()
-REQUESTS = Counter("sessions_requests", "Requests answered.", ["handler", "method", "status"], registry=REGISTRY)
-SECONDS = Histogram("sessions_request_seconds", "Time from request to answer.", ["handler"], registry=REGISTRY)
 
 
 class HealthHandler(ApiHandler):
@@ -39,8 +36,9 @@ class MetricsHandler(ApiHandler):
     is_open = True
 
     def get(self) -> None:
+        self.settings["log_function"].flush()
         self.set_header("Content-Type", CONTENT_TYPE_LATEST)
-        self.finish(generate_latest(REGISTRY))
+        self.finish(render_metrics())
 
 
 class UnknownHandler(ApiHandler):
@@ -48,7 +46,7 @@ class UnknownHandler(ApiHandler):
 
     is_open = True
 
-    async def prepare(self) -> None:
+    def prepare(self) -> None:
         raise web.HTTPError(404)
 
 
@@ -58,7 +56,7 @@ class TooLargeHandler(ApiHandler):
 
     is_open = True
 
-    async def prepare(self) -> None:
+    def prepare(self) -> None:
         self.set_header("Connection", "close")
         raise web.HTTPError(413)
 
@@ -71,6 +69,6 @@ class SlashHandler(ApiHandler):
 
     is_open = True
 
-    async def prepare(self) -> None:
+    def prepare(self) -> None:
         query = f"?{self.request.query}" if self.request.query else ""
         self.redirect(f"{self.request.path}/{query}", status=308)

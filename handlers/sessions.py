@@ -9,11 +9,12 @@ from urllib.parse import urlencode
 from pydantic import BaseModel, Field, ValidationError
 from tornado import web
 
-from handlers.answers import DEFAULT_IMAGE, shape_details, shape_session
+from handlers.answers import DEFAULT_IMAGE, Answer, shape_details, shape_session
 from handlers.base import ApiHandler, Refusal, forbidden, read_id, tell_errors
 from handlers.bodies import Naming
-from models import clock, sessions
+from models import clock, principals, sessions
 from models.schema import KINDS
+from models.tokens import Claims
 
 IMAGE_FILE = Path(__file__).parent.parent / "static" / "Users" / DEFAULT_IMAGE
 
@@ -29,8 +30,16 @@ class Page(BaseModel):
 class SessionListHandler(ApiHandler):
     """The live sessions of one account, newest first."""
 
+    # `get` proves the caller by the statement that lists, where it can.
+    is_open = True
+
     async def get(self, kind: str, id: str | None = None) -> None:
-        of = KINDS[kind]
+        of, claims = KINDS[kind], self.read_claims()
+        is_own = claims.kind is of and (id is None or read_id(id) == claims.account_id)
+        if is_own and not self.request.query:
+            await self._send_own(claims)
+            return
+        self.principal = await self.prove()
         account_id = self.own(of).account_id if id is None else read_id(id)
         page = self._read_page()
         found = await self.parts.database.read(
@@ -46,6 +55,23 @@ class SessionListHandler(ApiHandler):
             self.answer([shape_details(of, row, site, self.principal) for row in rows])
         else:
             self.answer([shape_session(of, row, site) for row in rows])
+
+    async def _send_own(self, claims: Claims) -> None:
+        """The caller's own list. What was built for the account's revision is sent again for that revision."""
+        database, answers, site, now = self.parts.database, self.application.answers, self.site, clock.microseconds()
+        device = self.device if claims.sid is None else ""
+        key = (claims.kind.name, claims.account_id, site)
+        kept = answers.get(key)
+        proved = await principals.prove(database, claims, device, now) if kept else None
+        if not proved or not kept or proved[1] != kept.revision or now >= kept.until:
+            found = await sessions.list_own(database, claims, device, now)
+            if found is None:
+                raise forbidden()
+            proved, kept = (found.principal, found.revision), Answer.make(claims.kind, found, site)
+            answers.keep(key, kept)
+        self.parts.activity.note(proved[0], now)
+        self.etag = kept.etag
+        self.finish(kept.body)
 
     def _read_page(self) -> Page:
         if not self.request.query:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -11,6 +12,11 @@ MICROSECOND = timedelta(microseconds=1)
 def now() -> datetime:
     """The time, aware, UTC."""
     return datetime.now(UTC)
+
+
+def microseconds() -> int:
+    """The time in microseconds since 1970."""
+    return time.time_ns() // 1000
 
 
 def to_microseconds(at: datetime) -> int:

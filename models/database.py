@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Concatenate, ParamSpec, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
-from sqlalchemy import exc
+from sqlalchemy import Dialect, Select, exc
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.compiler import SQLCompiler
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -18,6 +20,40 @@ class DatabaseUnavailable(Exception):
     """The database can't be asked now; trying again later may help."""
 
 
+class Statement:
+    """A select that is built once, and runs as its compiled text on the driver's own connection.
+
+    For the few that every request asks: there SQLAlchemy's execution costs more than the statement. Its
+    values are the driver's: times are microseconds, and truth may be 0 or 1.
+    """
+
+    def __init__(self, select: Select[Any]) -> None:
+        self._select = select
+        self._compiled: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {}
+
+    def prepare(self, dialect: Dialect, values: dict[str, Any]) -> tuple[str, list[Any]]:
+        """The text for `dialect`, and its parameters in their order."""
+        if not (compiled := self._compiled.get(dialect.name)):
+            made = cast(SQLCompiler, self._select.compile(dialect=dialect, compile_kwargs={"render_postcompile": True}))
+            # The parameters that are the statement's own, and not its caller's.
+            own = {name: value for name, value in made.params.items() if value is not None}
+            compiled = self._compiled[dialect.name] = (str(made), tuple(made.positiontup or ()), own)
+        text, names, own = compiled
+        return text, [own[name] if name in own else values[name] for name in names]
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """An event as the tail tells it."""
+
+    id: int
+    kind: str
+    account_id: int
+    type: str
+    session_id: int | None
+    cause: str | None
+
+
 class Database(ABC):
     """Runs queries. Every method raises DatabaseUnavailable while the database is away."""
 
@@ -26,12 +62,23 @@ class Database(ABC):
         """What `query` reads; for queries of less than a millisecond."""
 
     @abstractmethod
+    async def fetch(self, statement: Statement, values: dict[str, Any]) -> Sequence[Sequence[Any]]:
+        """The rows of a statement that every request asks."""
+
+    @abstractmethod
     async def scan(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What `query` reads; for queries that may take longer, which nobody else waits for."""
 
     @abstractmethod
     async def write(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What `query` gives, once all that it wrote is on disk; where it raises, nothing was written."""
+
+    @abstractmethod
+    async def follow(self, tell: Callable[[Happened], None], ready: Callable[[], object]) -> None:
+        """Tell of each event from now on, at least once, soon after its commit; `ready` once that has begun.
+
+        A call after one that raised begins where that one was interrupted.
+        """
 
     @abstractmethod
     async def migrate(self) -> None:

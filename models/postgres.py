@@ -2,39 +2,100 @@
 
 from __future__ import annotations
 
-from sqlalchemy import exc, make_url
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+import asyncpg
+from sqlalchemy import event, exc, make_url
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from models import migrating
-from models.database import Database, DatabaseUnavailable, P, Query, T, is_unavailable
+from models.database import Database, DatabaseUnavailable, Happened, P, Query, Statement, T, is_unavailable
 
 # Deadlock, and serialization failure: the server asks for another try.
 TRY_AGAIN = {"40P01", "40001"}
 TRIES = 5
 WAIT_SECONDS = 5
+MARK_SECONDS = 5
+CHANNEL = "sessions_events"
+
+# Every transaction before this one has ended, and what it committed can be seen.
+_OLDEST_RUNNING = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
+_EVENTS_SINCE = """
+    SELECT id, kind, account_id, type, session_id, cause FROM events
+    WHERE tx >= $1 AND account_id IS NOT NULL ORDER BY id
+"""
 
 
 class PostgresDatabase(Database):
     """A PostgreSQL server, which other servers of ours may share."""
 
     def __init__(self, url: str, pool_size: int) -> None:
+        self._url = make_url(url)
+        self._dsn = self._url.set(drivername="postgresql").render_as_string(hide_password=False)
+        self._size = pool_size
+        self._heard: int | None = None
         self._engine = create_async_engine(
-            make_url(url).set(drivername="postgresql+asyncpg"),
+            self._url.set(drivername="postgresql+asyncpg"),
             pool_size=pool_size,
             # Connections past the pool would be made anew each time: four fifths of the throughput.
             max_overflow=0,
             pool_timeout=WAIT_SECONDS,
             connect_args={"timeout": WAIT_SECONDS},
         )
+        event.listen(self._engine.sync_engine, "checkout", _check_open)
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._opening = asyncio.Lock()
 
     async def read(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._run(query, *args, **kwargs)
+
+    async def fetch(self, statement: Statement, values: dict[str, Any]) -> list[asyncpg.Record]:
+        text, parameters = statement.prepare(self._engine.dialect, values)
+        try:
+            pool = self._pool or await self._open_pool()
+            rows: list[asyncpg.Record] = await pool.fetch(text, *parameters, timeout=WAIT_SECONDS)
+            return rows
+        except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
+            raise DatabaseUnavailable(str(error) or type(error).__name__) from error
 
     async def scan(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._run(query, *args, **kwargs)
 
     async def write(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._run(query, *args, **kwargs)
+
+    async def follow(self, tell: Callable[[Happened], None], ready: Callable[[], object]) -> None:
+        def hear(_connection: object, _process: int, _channel: str, payload: str) -> None:
+            tell(Happened(**json.loads(payload)))
+
+        lost = asyncio.Event()
+        try:
+            connection = await asyncpg.connect(self._dsn, timeout=WAIT_SECONDS)
+        except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
+            raise DatabaseUnavailable(str(error) or type(error).__name__) from error
+        try:
+            connection.add_termination_listener(lambda _connection: lost.set())
+            await connection.add_listener(CHANNEL, hear)
+            mark = await connection.fetchval(_OLDEST_RUNNING)
+            # Ids may commit out of order, so nothing is skipped by id: whatever was not committed when the log
+            # was last known to be heard is told, and what was heard already is told twice.
+            for row in await connection.fetch(_EVENTS_SINCE, mark if self._heard is None else self._heard):
+                tell(Happened(**row))
+            ready()
+            while not lost.is_set():
+                # One mark late: what was committed before the last mark has surely been heard.
+                self._heard, mark = mark, await connection.fetchval(_OLDEST_RUNNING, timeout=WAIT_SECONDS)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(lost.wait(), MARK_SECONDS)
+            raise DatabaseUnavailable("the connection that listens was lost")
+        except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
+            raise DatabaseUnavailable(str(error) or type(error).__name__) from error
+        finally:
+            connection.terminate()
 
     async def migrate(self) -> None:
         async with self._engine.begin() as connection:
@@ -48,7 +109,22 @@ class PostgresDatabase(Database):
             raise _told_apart(error) from error
 
     async def close(self) -> None:
+        if self._pool:
+            await self._pool.close()
         await self._engine.dispose()
+
+    async def _open_pool(self) -> asyncpg.Pool[asyncpg.Record]:
+        async with self._opening:
+            if self._pool is None:
+                self._pool = await asyncpg.create_pool(
+                    self._dsn,
+                    min_size=1,
+                    max_size=self._size,
+                    timeout=WAIT_SECONDS,
+                    # Its one statement leaves nothing behind; resetting would be a second round trip.
+                    reset=_leave,
+                )
+            return self._pool
 
     async def _run(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         for attempt in range(TRIES):
@@ -61,6 +137,16 @@ class PostgresDatabase(Database):
             except (OSError, exc.TimeoutError) as error:
                 raise _told_apart(error) from error
         raise AssertionError("the last try returns or raises")
+
+
+async def _leave(_connection: object) -> None:
+    """Leave a connection as it is."""
+
+
+def _check_open(driver: Any, _record: object, _proxy: object) -> None:
+    """Have the pool make a new connection where the server closed this one: no ping, no round trip."""
+    if driver.driver_connection.is_closed():
+        raise exc.DisconnectionError
 
 
 def _told_apart(error: Exception) -> Exception:

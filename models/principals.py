@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, false, select
-from sqlalchemy.orm import Session
+from sqlalchemy import BigInteger, ColumnElement, Select, bindparam, false, literal_column, select
 
-from models.schema import USER, Kind
+from models.database import Database, Statement
+from models.schema import KINDS, USER, Kind
 from models.tokens import Claims
 
 
@@ -32,21 +33,40 @@ def is_usable(kind: Kind) -> ColumnElement[bool]:
     return kind.accounts.c.disabled_at.is_(None) & kind.is_confirmed
 
 
-def prove(db: Session, claims: Claims, device: str, now: datetime) -> Principal | None:
-    """The principal that `claims` speak of; None where its session has ended or its account may do nothing.
+def proof(kind: Kind, device: bool = False) -> Select[Any]:
+    """The live session that checked claims speak of, of an account that may do something; none where it ended.
 
-    Claims without `sid` speak of the account's live session that was started by this `device`.
+    Named by `sid`, or, where `device` says so, the account's newest that this device started.
     """
-    accounts, sessions = claims.kind.accounts.c, claims.kind.sessions.c
-    named = sessions.device == device if claims.sid is None else sessions.sid == claims.sid
-    found = db.execute(
-        select(sessions.id, is_staff(claims.kind))
-        .join_from(claims.kind.sessions, claims.kind.accounts, accounts.id == sessions.account_id)
-        .where(named, sessions.account_id == claims.account_id, sessions.expires_at > now, is_usable(claims.kind))
+    accounts, sessions = kind.accounts.c, kind.sessions.c
+    named = sessions.device == bindparam("device") if device else sessions.sid == bindparam("sid")
+    return (
+        select(sessions.id, is_staff(kind), accounts.revision)
+        .join_from(kind.sessions, kind.accounts, accounts.id == sessions.account_id)
+        .where(named, sessions.account_id == bindparam("account_id"), is_usable(kind))
+        .where(sessions.expires_at > bindparam("now", type_=BigInteger))
         .order_by(sessions.id.desc())
-        .limit(1)
-    ).first()
-    return Principal(claims.kind, claims.account_id, found[0], bool(found[1])) if found else None
+        .limit(literal_column("1"))
+    )
+
+
+_PROOFS = {(kind.name, device): Statement(proof(kind, device)) for kind in KINDS.values() for device in (False, True)}
+
+
+async def prove(database: Database, claims: Claims, device: str, now: int) -> tuple[Principal, int] | None:
+    """The principal that `claims` speak of, and its account's revision, at `now` in microseconds.
+
+    None where its session has ended or its account may do nothing.
+    """
+    kind = claims.kind
+    rows = await database.fetch(
+        _PROOFS[kind.name, claims.sid is None],
+        {"sid": claims.sid, "device": device, "account_id": claims.account_id, "now": now},
+    )
+    if not rows:
+        return None
+    session_id, staff, revision = rows[0]
+    return Principal(kind, claims.account_id, session_id, bool(staff)), revision
 
 
 def is_proven(principal: Principal, now: datetime) -> ColumnElement[bool]:

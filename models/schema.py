@@ -165,6 +165,7 @@ class Event(Numbered, Base):
     __table_args__ = (
         Index(None, "kind", "account_id", "id"),
         Index(None, "at"),
+        Index(None, "tx"),
         {"sqlite_autoincrement": True},
     )
 
@@ -180,6 +181,8 @@ class Event(Numbered, Base):
     device: Mapped[str | None]
     ip: Mapped[str | None]
     country: Mapped[str | None]
+    # PostgreSQL: the transaction that wrote it, for a tail that must not skip; filled in by the database.
+    tx: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class Code(Numbered, Base):

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, delete, false, func, insert, select, true, update
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    and_,
+    bindparam,
+    delete,
+    false,
+    func,
+    insert,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.orm import Session
 
-from models import events
+from models import clock, events
+from models.database import Database, Statement
 from models.events import Cause, Type
 from models.origins import Origin
-from models.principals import Principal, is_proven, is_staff
-from models.schema import Kind, Row
+from models.principals import Principal, is_proven, is_staff, proof
+from models.schema import KINDS, UTC, Kind, Row
 from models.settings import SessionSettings
 from models.tokens import Claims
 
@@ -80,6 +94,61 @@ def list_visible(
     if not total and not (principal.is_staff and _is_account(db, kind, account_id)):
         return None
     return total, rows
+
+
+@dataclass(frozen=True, slots=True)
+class OwnList:
+    """The sessions of the caller's own account as one statement read them, with the proof of the caller."""
+
+    principal: Principal
+    revision: int
+    # Microseconds since 1970; until then no session of the list expires.
+    until: int
+    rows: list[dict[str, Any]]
+
+
+def _own_list(kind: Kind, device: bool) -> tuple[Statement, list[tuple[str, Callable[[Any], Any]]]]:
+    """The statement that proves the caller and lists its account's sessions, and how to read its columns."""
+    accounts, sessions = kind.accounts.c, kind.sessions.c
+    caller = proof(kind, device).add_columns(sessions.account_id).subquery("caller")
+    columns = [sessions.id, sessions.device, sessions.expires_at, *_prefixed(kind)]
+    listed = (
+        select(*caller.c, *columns)
+        .select_from(caller)
+        .join(kind.accounts, accounts.id == caller.c.account_id)
+        .join(kind.sessions, sessions.account_id == caller.c.account_id)
+        .where(sessions.expires_at > bindparam("now", type_=BigInteger))
+        .order_by(sessions.id.desc())
+    )
+    return Statement(listed), [(column.name, _reading(column)) for column in columns]
+
+
+def _reading(column: ColumnElement[Any]) -> Callable[[Any], Any]:
+    """How the driver's value of `column` is read."""
+    if isinstance(column.type, UTC):
+        return lambda value: None if value is None else clock.from_microseconds(value)
+    return bool if isinstance(column.type, Boolean) else lambda value: value
+
+
+async def list_own(database: Database, claims: Claims, device: str, now: int) -> OwnList | None:
+    """The live sessions of the account that `claims` speak of, newest first, at `now` in microseconds.
+
+    None where the caller's own session has ended or its account may do nothing.
+    """
+    kind = claims.kind
+    statement, columns = _OWN_LISTS[kind.name, claims.sid is None]
+    found = await database.fetch(
+        statement, {"sid": claims.sid, "device": device, "account_id": claims.account_id, "now": now}
+    )
+    if not found:
+        return None
+    session_id, staff, revision, account_id = found[0][:4]
+    rows = [
+        {"account_id": account_id, **{name: read(value) for (name, read), value in zip(columns, row[4:], strict=True)}}
+        for row in found
+    ]
+    until = clock.to_microseconds(min(row["expires_at"] for row in rows))
+    return OwnList(Principal(kind, account_id, session_id, bool(staff)), revision, until, rows)
 
 
 def get_visible(db: Session, principal: Principal, kind: Kind, session_id: int, now: datetime) -> Row | None:
@@ -292,7 +361,7 @@ def sweep(db: Session, kind: Kind, now: datetime, most: int) -> int:
     return 0
 
 
-def see(db: Session, kind: Kind, seen: Mapping[int, datetime], settings: SessionSettings) -> None:
+def see(db: Session, kind: Kind, seen: Mapping[int, datetime], settings: SessionSettings, now: datetime) -> None:
     """Write when sessions were last seen, and with it when they will have been idle too long."""
     accounts, columns = kind.accounts.c, kind.sessions.c
     rows = db.execute(
@@ -311,6 +380,8 @@ def see(db: Session, kind: Kind, seen: Mapping[int, datetime], settings: Session
     db.connection().execute(
         update(kind.sessions)
         .where(columns.id == bindparam("session"), columns.last_seen_at < bindparam("seen_at"))
+        # What has expired stays expired: an answer without it may have been given.
+        .where(columns.expires_at > now)
         .values(last_seen_at=bindparam("seen_at"), expires_at=bindparam("idle_at")),
         values,
     )
@@ -329,6 +400,9 @@ def _is_account(db: Session, kind: Kind, account_id: int) -> bool:
 def _prefixed(kind: Kind) -> list[ColumnElement[Any]]:
     """The account's columns, as `account_…` beside the session's."""
     return [column.label(f"account_{column.name}") for column in kind.accounts.c if column.name != "id"]
+
+
+_OWN_LISTS = {(kind.name, device): _own_list(kind, device) for kind in KINDS.values() for device in (False, True)}
 
 
 def _move_revisions(db: Session, kind: Kind, wanted: ColumnElement[bool]) -> int:

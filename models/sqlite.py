@@ -1,177 +1,225 @@
-"""SQLite: reads run where they are called, writes on one thread that shares commits."""
+"""SQLite: queries run where they are called, in microseconds; what waits for the disk waits on a thread."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import queue
 import sqlite3
-import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Engine, NullPool, create_engine, event, make_url
+from sqlalchemy import Connection, NullPool, create_engine, event, make_url
 from sqlalchemy.orm import Session
 
 from models import migrating
-from models.database import Database, DatabaseUnavailable, P, Query, T, is_unavailable
+from models.database import Database, DatabaseUnavailable, Happened, P, Query, Statement, T, is_unavailable
 
 # Waiting for another process's write; past this the database counts as away.
 BUSY_MILLISECONDS = 5000
 MOST_IN_A_COMMIT = 256
+LOOK_SECONDS = 0.04
+
+_NEWEST_EVENT = "SELECT coalesce(max(id), 0) FROM events"
+_EVENTS_SINCE = """
+    SELECT id, kind, account_id, type, session_id, cause FROM events
+    WHERE id > ? AND account_id IS NOT NULL ORDER BY id
+"""
 
 
 @dataclass(slots=True)
 class _Write:
-    """A query that waits for the writer, and whoever waits for its result."""
+    """A query that waits for its commit, and whoever waits for its result."""
 
     run: Callable[[Session], Any]
     future: asyncio.Future[Any]
     result: Any = None
     error: Exception | None = None
 
+    def answer(self) -> None:
+        """Tell whoever waits."""
+        if self.future.done():
+            return
+        if self.error:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)
+
 
 class SQLiteDatabase(Database):
-    """A file beside the server, in WAL mode, synced to disk at every commit."""
+    """A file beside the server, in WAL mode, synced to disk at every commit.
+
+    Reads run in the loop: a thread would cost more than they do. So do the statements of a write; taking the
+    lock, where another process holds it, and the commit, which syncs to disk, run on a thread. Writes that
+    come while one commits share the next.
+    """
 
     def __init__(self, url: str) -> None:
         self._file = Path(make_url(url).database or "")
-        self._reader = _make_engine(self._file, "BEGIN", query_only=True)
-        self._writer = _make_engine(self._file, "BEGIN IMMEDIATE")
-        self._reading = self._reader.connect()
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        # Transactions are begun and committed by name: the driver's own start too late to be safe.
+        self._engine = create_engine(
+            f"sqlite:///{self._file}",
+            poolclass=NullPool,
+            isolation_level="AUTOCOMMIT",
+            connect_args={"check_same_thread": False},
+        )
+        event.listen(self._engine, "connect", _set_up)
+        with _told_apart():
+            self._reading = self._engine.connect()
+            self._writing = self._engine.connect()
+        self._read_driver = _driver(self._reading)
+        self._write_driver = _driver(self._writing)
+        self._read_driver.execute("PRAGMA query_only=ON")
         self._scans = ThreadPoolExecutor(2, thread_name_prefix="scan")
-        self._writes: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._write_all, name="writer", daemon=True)
-        self._thread.start()
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
+        self._waiting: deque[_Write] = deque()
+        self._told: int | None = None
+        self._committing: asyncio.Task[None] | None = None
 
     async def read(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         with _told_apart(), Session(self._reading) as db:
             return query(db, *args, **kwargs)
 
+    async def fetch(self, statement: Statement, values: dict[str, Any]) -> list[tuple[Any, ...]]:
+        text, parameters = statement.prepare(self._engine.dialect, values)
+        try:
+            return self._read_driver.execute(text, parameters).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise DatabaseUnavailable(str(error)) from error
+
     async def scan(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await asyncio.get_running_loop().run_in_executor(
-            self._scans, partial(self._scan, query, *args, **kwargs)
-        )
+        def run() -> T:
+            with _told_apart(), self._engine.connect() as connection, Session(connection) as db:
+                return query(db, *args, **kwargs)
+
+        return await asyncio.get_running_loop().run_in_executor(self._scans, run)
 
     async def write(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        write = _Write(partial(_call, query, args, kwargs), asyncio.get_running_loop().create_future())
-        self._writes.put(write)
+        run = cast(Callable[[Session], Any], partial(_call, query, args, kwargs))
+        write = _Write(run, asyncio.get_running_loop().create_future())
+        self._waiting.append(write)
+        if self._committing is None:
+            self._committing = asyncio.create_task(self._commit_all())
         result: T = await write.future
         return result
 
+    async def follow(self, tell: Callable[[Happened], None], ready: Callable[[], object]) -> None:
+        with _told_apart():
+            if self._told is None:
+                self._told = self._read_driver.execute(_NEWEST_EVENT).fetchone()[0]
+            version = None
+            ready()
+            while True:
+                # Moves when any other connection commits, this process's or another's; costs two microseconds.
+                if version != (version := self._read_driver.execute("PRAGMA data_version").fetchone()):
+                    for row in self._read_driver.execute(_EVENTS_SINCE, (self._told,)).fetchall():
+                        self._told = row[0]
+                        tell(Happened(*row))
+                await asyncio.sleep(LOOK_SECONDS)
+
     async def migrate(self) -> None:
         def run() -> None:
-            with self._writer.connect() as connection, connection.begin():
+            with _told_apart(), self._engine.connect() as connection:
+                _driver(connection).execute("BEGIN IMMEDIATE")
                 migrating.upgrade(connection)
+                connection.commit()
 
-        with _told_apart():
-            await asyncio.to_thread(run)
+        await asyncio.get_running_loop().run_in_executor(self._disk, run)
 
     async def is_current(self) -> bool:
-        with _told_apart(), self._reader.connect() as connection:
-            return migrating.is_current(connection)
+        return await self.read(lambda db: migrating.is_current(db.connection()))
 
     async def close(self) -> None:
-        self._writes.put(None)
-        await asyncio.to_thread(self._thread.join)
+        while self._committing:
+            await self._committing
         self._scans.shutdown()
+        self._disk.shutdown()
         self._reading.close()
-        self._reader.dispose()
-        self._writer.dispose()
+        self._writing.close()
+        self._engine.dispose()
 
-    def _scan(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        with _told_apart(), Session(self._reader) as db:
-            return query(db, *args, **kwargs)
-
-    def _write_all(self) -> None:
-        while write := self._writes.get():
-            writes = [write]
-            is_last = False
-            with contextlib.suppress(queue.Empty):
-                while len(writes) < MOST_IN_A_COMMIT and not is_last:
-                    another = self._writes.get_nowait()
-                    if another:
-                        writes.append(another)
-                    is_last = another is None
-            self._commit(writes)
-            _answer(writes)
-            if is_last:
-                return
-
-    def _commit(self, writes: list[_Write]) -> None:
-        """Run `writes` in one transaction, each in its savepoint, so that one that fails takes no other along."""
-        try:
-            with _told_apart(), Session(self._writer) as db, db.begin():
+    async def _commit_all(self) -> None:
+        """Commit what waits, and what comes meanwhile, until nothing does."""
+        while self._waiting:
+            writes: list[_Write] = []
+            try:
+                with _told_apart():
+                    await self._commit(writes)
+            except Exception as error:
+                writes = writes or self._take_waiting()
                 for write in writes:
-                    try:
-                        with db.begin_nested():
-                            write.result = write.run(db)
-                    except Exception as error:
-                        if is_unavailable(error):
-                            raise
-                        write.error = error
-        except Exception as error:
+                    write.error = write.error or error
             for write in writes:
-                write.error = write.error or error
+                write.answer()
+        self._committing = None
+
+    async def _commit(self, writes: list[_Write]) -> None:
+        """One transaction with what waits when the lock is had: so what came meanwhile is in it too."""
+        await self._begin()
+        # Closed only after the transaction's end: closing rolls back whatever is still open.
+        with Session(self._writing) as db:
+            try:
+                for write in self._take_waiting():
+                    writes.append(write)
+                    self._run(write, db)
+                await self._in_thread("COMMIT")
+            finally:
+                if self._write_driver.in_transaction:
+                    await self._in_thread("ROLLBACK")
+
+    async def _begin(self) -> None:
+        try:
+            self._write_driver.execute("PRAGMA busy_timeout=0")
+            self._write_driver.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            self._write_driver.execute(f"PRAGMA busy_timeout={BUSY_MILLISECONDS}")
+            await self._in_thread("BEGIN IMMEDIATE")
+
+    async def _in_thread(self, text: str) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._disk, self._write_driver.execute, text)
+
+    def _take_waiting(self) -> list[_Write]:
+        return [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_IN_A_COMMIT))]
+
+    def _run(self, write: _Write, db: Session) -> None:
+        """Run one write in a savepoint, so that one that fails takes no other along."""
+        execute = self._write_driver.execute
+        execute("SAVEPOINT write")
+        try:
+            write.result = write.run(db)
+        except Exception as error:
+            if is_unavailable(error) or not self._write_driver.in_transaction:
+                raise
+            write.error = error
+            execute("ROLLBACK TO write")
+        execute("RELEASE write")
 
 
 def _call(query: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], db: Session) -> T:
     return query(db, *args, **kwargs)
 
 
-def _answer(writes: list[_Write]) -> None:
-    by_loop: dict[asyncio.AbstractEventLoop, list[_Write]] = {}
-    for write in writes:
-        by_loop.setdefault(write.future.get_loop(), []).append(write)
-    for loop, group in by_loop.items():
-        # A loop that was closed meanwhile has nobody left who waits.
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(_resolve, group)
-
-
-def _resolve(writes: list[_Write]) -> None:
-    for write in writes:
-        if write.future.done():
-            continue
-        if write.error:
-            write.future.set_exception(write.error)
-        else:
-            write.future.set_result(write.result)
+def _driver(connection: Connection) -> sqlite3.Connection:
+    return cast(sqlite3.Connection, connection.connection.driver_connection)
 
 
 @contextlib.contextmanager
 def _told_apart() -> Iterator[None]:
     try:
         yield
+    except sqlite3.DatabaseError as error:
+        raise DatabaseUnavailable(str(error)) from error
     except Exception as error:
         if is_unavailable(error):
             raise DatabaseUnavailable(str(error.__cause__ or error)) from error
         raise
 
 
-def _make_engine(file: Path, begin: str, query_only: bool = False) -> Engine:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(f"sqlite:///{file}", poolclass=NullPool, connect_args={"check_same_thread": False})
-
-    @event.listens_for(engine, "connect")
-    def set_up(connection: sqlite3.Connection, _record: object) -> None:
-        # The driver's own transactions start too late to be safe; ours are started by name.
-        connection.isolation_level = None
-        for pragma in (
-            f"busy_timeout={BUSY_MILLISECONDS}",
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            "foreign_keys=ON",
-            f"query_only={int(query_only)}",
-        ):
-            connection.execute(f"PRAGMA {pragma}").close()
-
-    @event.listens_for(engine, "begin")
-    def start(connection: Any) -> None:
-        connection.exec_driver_sql(begin)
-
-    return engine
+def _set_up(connection: sqlite3.Connection, _record: object) -> None:
+    for pragma in (f"busy_timeout={BUSY_MILLISECONDS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}").close()

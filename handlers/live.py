@@ -1,0 +1,114 @@
+"""Live streams: Server-Sent Events that tell an account's open pages and programs what happens to it."""
+
+from __future__ import annotations
+
+import contextlib
+from asyncio import CancelledError, Future
+
+import orjson
+from tornado.iostream import IOStream, StreamBufferFullError, StreamClosedError
+
+from handlers.application import Application
+from handlers.base import ApiHandler, BaseHandler
+from models import clock, principals
+from models.database import Happened
+from models.principals import Principal
+from models.tokens import Claims
+
+# A reader who lets more than this wait is dropped; it reconnects and looks again.
+MOST_WAITING = 16 * 1024
+# What shows a dead connection, and keeps proxies from closing a quiet one.
+BEAT = b":\n\n"
+BEAT_SECONDS = 30
+
+HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n"
+    b"X-Content-Type-Options: nosniff\r\nX-Accel-Buffering: no\r\nConnection: close\r\n\r\n"
+)
+# Whatever happened while nobody listened: look again. A new stream asks to be reconnected to quickly.
+LOOK = b"retry: 1000\nevent: device\ndata: {}\n\n"
+
+
+class LiveStream:
+    """One open stream: all that is kept of the request that opened it."""
+
+    __slots__ = ("_application", "_principal", "_stream")
+
+    def __init__(self, application: Application, principal: Principal, stream: IOStream) -> None:
+        self._application = application
+        self._principal = principal
+        self._stream = stream
+
+    def open(self) -> None:
+        """Begin to tell."""
+        kind, account_id = self._principal.kind.name, self._principal.account_id
+        self._application.parts.tail.subscribe(kind, account_id, self)
+        self._application.streams.add(self)
+        self._stream.max_write_buffer_size = MOST_WAITING
+        self._stream.set_close_callback(self._forget)
+        self.send(HEAD + LOOK)
+
+    def wake(self, happened: Happened) -> None:
+        """Tell what happened; where it is this stream's own session that ended, say so and close."""
+        if happened.type == "ended" and happened.session_id == self._principal.session_id:
+            self.end(happened.cause, happened.id)
+            return
+        told = orjson.dumps({"action": happened.type, "session": happened.session_id})
+        self.send(b"id: %d\nevent: device\ndata: %b\n\n" % (happened.id, told))
+
+    def end(self, cause: str | None, event_id: int = 0) -> None:
+        """Say that this stream's session has ended, and close."""
+        self.send(b"id: %d\nevent: over\ndata: %b\n\n" % (event_id, orjson.dumps({"reason": cause})))
+        self.close()
+
+    def lose(self) -> None:
+        """What happens can't be heard now: let the reader come again."""
+        self.close()
+
+    def beat(self) -> None:
+        """Show that the connection is alive."""
+        self.send(BEAT)
+
+    def send(self, text: bytes) -> None:
+        """Write, or drop a reader who is too slow."""
+        if self._stream.closed():
+            return
+        try:
+            self._stream.write(text).add_done_callback(_retrieve)
+        except StreamBufferFullError:
+            self._stream.close()
+
+    def close(self) -> None:
+        """Close once what was written is sent."""
+        if not self._stream.closed():
+            self._stream.write(b"").add_done_callback(lambda _: self._stream.close())
+
+    def _forget(self) -> None:
+        kind, account_id = self._principal.kind.name, self._principal.account_id
+        self._application.parts.tail.unsubscribe(kind, account_id, self)
+        self._application.streams.discard(self)
+
+
+class LiveHandler(ApiHandler):
+    """The events of the caller's account, for programs."""
+
+    async def get(self) -> None:
+        await open_stream(self, self.principal, self.read_claims())
+
+
+async def open_stream(handler: BaseHandler, principal: Principal, claims: Claims) -> None:
+    """Answer with a stream. The connection leaves Tornado's hands: of a request nothing else is kept."""
+    application = handler.application
+    application.log_request(handler)
+    stream = LiveStream(application, principal, handler.detach())
+    handler.on_finish()
+    stream.open()
+    # An end that was told between the first proof and the opening was told to nobody.
+    if not await principals.prove(application.parts.database, claims, handler.device, clock.microseconds()):
+        stream.end(None)
+
+
+def _retrieve(future: Future[None]) -> None:
+    """A write that fails closes the stream, which is told elsewhere."""
+    with contextlib.suppress(StreamClosedError, CancelledError):
+        future.exception()
