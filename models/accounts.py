@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import and_, func, insert, literal, select, update
+from sqlalchemy import func, insert, literal, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -126,14 +126,27 @@ def change_password(
     False where the session has ended meanwhile, or another change came first.
     """
     kind = principal.kind
-    accounts, columns = kind.accounts.c, kind.sessions.c
-    mine = [accounts.id == principal.account_id, accounts.password_hash == old_hash, is_proven(principal, now)]
-    if not _change(db, kind, principal.account_id, now, {"password_hash": new_hash}, *mine):
+    accounts = kind.accounts.c
+    mine = [
+        accounts.id == principal.account_id,
+        accounts.password_hash == old_hash,
+        is_proven(kind, principal.is_staff),
+    ]
+    change = {"password_hash": new_hash}
+    if not _change(db, kind, principal.account_id, now, change, *mine, asked=principal.values(now)):
         return False
-    others = and_(sessions.owned_by(principal, kind), columns.id != principal.session_id)
     made = events.make(kind, principal.account_id, Type.PASSWORD_CHANGED, now, by=principal, origin=origin)
     events.append(db, made)
-    sessions.end_where(db, kind, others, Cause.PASSWORD, now, by=principal, origin=origin)
+    sessions.end_account(
+        db,
+        kind,
+        principal.account_id,
+        Cause.PASSWORD,
+        now,
+        but=principal.session_id,
+        by=principal,
+        origin=origin,
+    )
     return True
 
 
@@ -152,7 +165,7 @@ def change_by_staff(
     Disabling ends its sessions. None where `principal` is not staff or there is no such account; the
     operator at the command line is no principal, and may.
     """
-    allowed = [] if principal is None else [literal(principal.is_staff), is_proven(principal, now)]
+    allowed = [] if principal is None else [literal(principal.is_staff), is_proven(principal.kind, principal.is_staff)]
     values: dict[str, Any] = {}
     made: list[tuple[Type, str | None]] = []
     if confirmed:
@@ -161,7 +174,8 @@ def change_by_staff(
     if disabled is not None:
         values["disabled_at"] = now if disabled else None
         made.append((Type.DISABLED if disabled else Type.ENABLED, None))
-    row = _change(db, kind, account_id, now, values, *allowed)
+    asked = principal.values(now) if principal else {}
+    row = _change(db, kind, account_id, now, values, *allowed, asked=asked)
     if row is None or not made:
         return row
     events.append(
@@ -169,21 +183,28 @@ def change_by_staff(
               for event, cause in made)
     )  # fmt: skip
     if disabled:
-        mine = kind.sessions.c.account_id == account_id
-        sessions.end_where(db, kind, mine, Cause.DISABLED, now, by=principal, origin=origin)
+        sessions.end_account(db, kind, account_id, Cause.DISABLED, now, by=principal, origin=origin)
     return row
 
 
 def _change(
-    db: Session, kind: Kind, account_id: int, now: datetime, values: dict[str, Any], *conditions: Any
+    db: Session,
+    kind: Kind,
+    account_id: int,
+    now: datetime,
+    values: dict[str, Any],
+    *conditions: Any,
+    asked: dict[str, Any] | None = None,
 ) -> Row | None:
+    """Change an account where `conditions` hold, which are asked with `asked`; None where they don't."""
     accounts = kind.accounts
     return (
         db.execute(
             update(accounts)
             .where(accounts.c.id == account_id, *conditions)
             .values(values | {"updated_at": now, "revision": accounts.c.revision + 1})
-            .returning(*accounts.c)
+            .returning(*accounts.c),
+            asked or {},
         )
         .mappings()
         .first()

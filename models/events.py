@@ -6,16 +6,23 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import insert
+from sqlalchemy import BigInteger, bindparam, insert
 from sqlalchemy.orm import Session
 
+from models import clock
+from models.database import Statement
 from models.origins import Origin
 from models.principals import Principal
 from models.schema import Base, Kind
 
 EVENTS = Base.metadata.tables["events"]
+_VALUES = {
+    column.name: bindparam(column.name, type_=BigInteger() if column.name == "at" else column.type)
+    for column in EVENTS.c
+    if column.name not in ("id", "tx")
+}
 # Nobody asks for the ids: the log is only ever appended to.
-APPEND = insert(EVENTS).inline()
+_APPEND = Statement(insert(EVENTS).inline().values(_VALUES))
 
 
 class Type(StrEnum):
@@ -60,7 +67,7 @@ def make(
 ) -> dict[str, Any]:
     """One event: what happened to which account and session, by whom, from where."""
     return {
-        "at": now,
+        "at": clock.to_microseconds(now),
         "type": event.value,
         "cause": cause,
         "kind": kind.name,
@@ -76,4 +83,4 @@ def make(
 
 def append(db: Session, *made: dict[str, Any]) -> None:
     """Write events to the log."""
-    db.execute(APPEND, made)
+    _APPEND.run(db, *made)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Select, bindparam, false, literal_column, select
 
+from models import clock
 from models.database import Database, Statement
 from models.schema import KINDS, USER, Kind
 from models.tokens import Claims
@@ -21,6 +23,10 @@ class Principal:
     account_id: int
     session_id: int
     is_staff: bool
+
+    def values(self, now: datetime) -> dict[str, Any]:
+        """What statements that the principal causes are asked with."""
+        return {"caller": self.account_id, "calling": self.session_id, "now": clock.to_microseconds(now)}
 
 
 def is_staff(kind: Kind) -> ColumnElement[bool]:
@@ -69,16 +75,19 @@ async def prove(database: Database, claims: Claims, device: str, now: int) -> tu
     return Principal(kind, claims.account_id, session_id, bool(staff)), revision
 
 
-def is_proven(principal: Principal, now: datetime) -> ColumnElement[bool]:
-    """Whether the principal is still what it was proved to be: part of every statement that it causes."""
-    kind = principal.kind
+@cache
+def is_proven(kind: Kind, staff: bool) -> ColumnElement[bool]:
+    """Whether a principal of `kind` still is what it was proved to be: part of every statement that it causes.
+
+    Its values are `Principal.values`.
+    """
     accounts, sessions = kind.accounts.alias("caller"), kind.sessions.alias("calling")
     conditions = [
-        sessions.c.id == principal.session_id,
-        sessions.c.expires_at > now,
+        sessions.c.id == bindparam("calling"),
+        sessions.c.expires_at > bindparam("now", type_=BigInteger),
         accounts.c.disabled_at.is_(None),
     ]
-    if principal.is_staff:
+    if staff:
         conditions.append(accounts.c.is_staff)
     return (
         select(sessions.c.id)

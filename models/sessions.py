@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -47,18 +48,18 @@ class Started:
     ends_at: datetime
 
 
-def visible_to(principal: Principal, kind: Kind, now: datetime) -> ColumnElement[bool]:
-    """Which sessions of `kind` the principal may see and therefore end: the live ones of its own account;
-    for staff all that are live."""
-    allowed = true() if principal.is_staff else owned_by(principal, kind)
-    return and_(kind.sessions.c.expires_at > now, allowed, is_proven(principal, now))
+@cache
+def visible_to(of: Kind, staff: bool, kind: Kind) -> ColumnElement[bool]:
+    """Which sessions of `kind` a principal of `of` may see and therefore end: the live ones of its own account;
+    for staff all that are live. Its values are `Principal.values`."""
+    allowed = true() if staff else owned_by(of, kind)
+    return and_(kind.sessions.c.expires_at > bindparam("now", type_=BigInteger), allowed, is_proven(of, staff))
 
 
-def owned_by(principal: Principal, kind: Kind) -> ColumnElement[bool]:
-    """Which sessions of `kind` are of the principal's own account; of the other kind none is."""
-    if principal.kind is not kind:
-        return false()
-    return kind.sessions.c.account_id == principal.account_id
+@cache
+def owned_by(of: Kind, kind: Kind) -> ColumnElement[bool]:
+    """Which sessions of `kind` are of the own account of a principal of `of`; of the other kind none is."""
+    return kind.sessions.c.account_id == bindparam("caller") if of is kind else false()
 
 
 def list_visible(
@@ -70,7 +71,8 @@ def list_visible(
     where it is neither.
     """
     accounts, sessions = kind.accounts, kind.sessions
-    visible = visible_to(principal, kind, now)
+    visible = visible_to(principal.kind, principal.is_staff, kind)
+    values = principal.values(now)
     is_own = principal.kind is kind and principal.account_id == account_id
     if is_own or (principal.is_staff and _is_account(db, kind, account_id)):
         wanted = and_(visible, sessions.c.account_id == account_id)
@@ -83,14 +85,15 @@ def list_visible(
             .where(wanted)
             .order_by(sessions.c.id.desc())
             .limit(limit)
-            .offset(offset)
+            .offset(offset),
+            values,
         )
         .mappings()
         .all()
     )
     total = len(rows)
     if limit is not None or offset:
-        total = db.scalar(select(func.count()).select_from(sessions).where(wanted)) or 0
+        total = db.scalar(select(func.count()).select_from(sessions).where(wanted), values) or 0
     if not total and not (principal.is_staff and _is_account(db, kind, account_id)):
         return None
     return total, rows
@@ -158,7 +161,8 @@ def get_visible(db: Session, principal: Principal, kind: Kind, session_id: int, 
         db.execute(
             select(sessions, *_prefixed(kind))
             .join_from(sessions, accounts, accounts.c.id == sessions.c.account_id)
-            .where(visible_to(principal, kind, now), sessions.c.id == session_id)
+            .where(_visible_one(principal.kind, principal.is_staff, kind)),
+            principal.values(now) | {"session_id": session_id},
         )
         .mappings()
         .first()
@@ -169,38 +173,52 @@ def name(
     db: Session, principal: Principal, kind: Kind, session_id: int, new_name: str | None, origin: Origin, now: datetime
 ) -> Row | None:
     """Name a session and give it as `get_visible` does; None where the principal sees no such session."""
-    wanted = and_(visible_to(principal, kind, now), kind.sessions.c.id == session_id)
-    _move_revisions(db, kind, wanted)
-    named = db.execute(
-        update(kind.sessions).where(wanted).values(name=new_name).returning(kind.sessions.c.account_id)
-    ).scalar()
-    if named is None:
+    wanted = _visible_one(principal.kind, principal.is_staff, kind)
+    values = principal.values(now) | {"session_id": session_id, "new_name": new_name}
+    if not _moving(kind, wanted).run(db, values):
         return None
-    events.append(db, events.make(kind, named, Type.NAMED, now, session_id=session_id, by=principal, origin=origin))
+    account_id: int = _naming(kind, wanted).run(db, values)[0][0]
+    events.append(
+        db, events.make(kind, account_id, Type.NAMED, now, session_id=session_id, by=principal, origin=origin)
+    )
     return get_visible(db, principal, kind, session_id, now)
 
 
 def end(db: Session, principal: Principal, kind: Kind, session_id: int, origin: Origin, now: datetime) -> bool:
     """End one session; False where the principal sees no such session."""
-    wanted = and_(visible_to(principal, kind, now), kind.sessions.c.id == session_id)
-    return end_where(db, kind, wanted, None, now, by=principal, origin=origin) == 1
+    wanted = _visible_one(principal.kind, principal.is_staff, kind)
+    values = principal.values(now) | {"session_id": session_id}
+    return end_where(db, kind, wanted, values, None, now, by=principal, origin=origin) == 1
 
 
 def end_others(db: Session, principal: Principal, origin: Origin, now: datetime) -> int:
     """End every session of the principal's account but the one it is in; how many that were."""
     kind = principal.kind
-    wanted = and_(
-        visible_to(principal, kind, now),
-        owned_by(principal, kind),
-        kind.sessions.c.id != principal.session_id,
-    )
-    return end_where(db, kind, wanted, None, now, by=principal, origin=origin)
+    wanted = _visible_others(kind, principal.is_staff)
+    return end_where(db, kind, wanted, principal.values(now), None, now, by=principal, origin=origin)
+
+
+def end_account(
+    db: Session,
+    kind: Kind,
+    account_id: int,
+    cause: Cause,
+    now: datetime,
+    *,
+    but: int = 0,
+    by: Principal | None = None,
+    origin: Origin | None = None,
+) -> int:
+    """End every session of an account, `but` the one of this id; how many that were."""
+    values = {"account_id": account_id, "but": but}
+    return end_where(db, kind, _of_account(kind), values, cause, now, by=by, origin=origin)
 
 
 def end_where(
     db: Session,
     kind: Kind,
     wanted: ColumnElement[bool],
+    values: dict[str, Any],
     cause: Cause | None,
     now: datetime,
     *,
@@ -209,15 +227,12 @@ def end_where(
 ) -> int:
     """End the sessions that `wanted` says, with their events; how many that were.
 
-    Without `cause` it is who did it: the owner, from this session or another, or staff.
+    `wanted` is built once, for `values`. Without `cause` it is who did it: the owner, from this session or
+    another, or staff.
     """
     # The account before its sessions, as every write does: two that meet wait, and don't deadlock.
-    if not _move_revisions(db, kind, wanted):
+    if not _moving(kind, wanted).run(db, values):
         return 0
-    columns = kind.sessions.c
-    ended = db.execute(
-        delete(kind.sessions).where(wanted).returning(columns.id, columns.account_id, columns.device)
-    ).all()
     made = [
         events.make(
             kind,
@@ -230,7 +245,7 @@ def end_where(
             by=by,
             origin=origin,
         )
-        for session_id, account_id, device in ended
+        for session_id, account_id, device in _deleting(kind, wanted).run(db, values)
     ]
     if made:
         events.append(db, *made)
@@ -270,7 +285,8 @@ def start(
         return None
     mine = columns.account_id == account_id
     if device_id is not None:
-        end_where(db, kind, and_(mine, columns.device_id == device_id), Cause.REPLACED, now, origin=origin)
+        values = {"account_id": account_id, "device_id": device_id}
+        end_where(db, kind, _of_device(kind), values, Cause.REPLACED, now, origin=origin)
     limits = settings.limits(kind, account["staff"])
     session = (
         db.execute(
@@ -306,8 +322,8 @@ def start(
         .order_by(columns.last_seen_at.desc(), columns.id.desc())
         .offset(settings.most - 1)
     )
-    if surplus := db.scalars(too_many).all():
-        end_where(db, kind, columns.id.in_(surplus), Cause.CAP, now, origin=origin)
+    for session_id in db.scalars(too_many).all():
+        end_where(db, kind, _one(kind), {"session_id": session_id}, Cause.CAP, now, origin=origin)
     return Started(kind, account, session, now + limits.absolute)
 
 
@@ -346,7 +362,7 @@ def refresh(db: Session, claims: Claims, origin: Origin, settings: SessionSettin
         if row is None:
             return None
     elif claims.generation < row["generation"] - 1 or now - row["refreshed_at"] > GRACE:
-        end_where(db, kind, columns.id == row["id"], Cause.THEFT, now, origin=origin)
+        end_where(db, kind, _one(kind), {"session_id": row["id"]}, Cause.THEFT, now, origin=origin)
         return None
     account = {key.removeprefix("account_"): value for key, value in row.items() if key.startswith("account_")}
     return Started(kind, account | {"id": claims.account_id}, row, ends_at)
@@ -356,9 +372,11 @@ def sweep(db: Session, kind: Kind, now: datetime, most: int) -> int:
     """End up to `most` sessions that have expired, with their events; how many that were."""
     columns = kind.sessions.c
     expired = select(columns.id).where(columns.expires_at <= now).order_by(columns.expires_at).limit(most)
-    if ids := db.scalars(expired).all():
-        return end_where(db, kind, and_(columns.id.in_(ids), columns.expires_at <= now), Cause.EXPIRED, now)
-    return 0
+    at = clock.to_microseconds(now)
+    ids = db.scalars(expired).all()
+    for session_id in ids:
+        end_where(db, kind, _expired_one(kind), {"session_id": session_id, "now": at}, Cause.EXPIRED, now)
+    return len(ids)
 
 
 def see(db: Session, kind: Kind, seen: Mapping[int, datetime], settings: SessionSettings, now: datetime) -> None:
@@ -405,15 +423,62 @@ def _prefixed(kind: Kind) -> list[ColumnElement[Any]]:
 _OWN_LISTS = {(kind.name, device): _own_list(kind, device) for kind in KINDS.values() for device in (False, True)}
 
 
-def _move_revisions(db: Session, kind: Kind, wanted: ColumnElement[bool]) -> int:
-    """Move the revision of each account that owns a session that `wanted` says; how many accounts those are."""
+# What statements ask of sessions, each built once.
+
+
+@cache
+def _one(kind: Kind) -> ColumnElement[bool]:
+    return kind.sessions.c.id == bindparam("session_id")
+
+
+@cache
+def _expired_one(kind: Kind) -> ColumnElement[bool]:
+    return and_(_one(kind), kind.sessions.c.expires_at <= bindparam("now", type_=BigInteger))
+
+
+@cache
+def _of_device(kind: Kind) -> ColumnElement[bool]:
+    sessions = kind.sessions.c
+    return and_(sessions.account_id == bindparam("account_id"), sessions.device_id == bindparam("device_id"))
+
+
+@cache
+def _of_account(kind: Kind) -> ColumnElement[bool]:
+    sessions = kind.sessions.c
+    return and_(sessions.account_id == bindparam("account_id"), sessions.id != bindparam("but"))
+
+
+@cache
+def _visible_one(of: Kind, staff: bool, kind: Kind) -> ColumnElement[bool]:
+    return and_(visible_to(of, staff, kind), _one(kind))
+
+
+@cache
+def _visible_others(kind: Kind, staff: bool) -> ColumnElement[bool]:
+    return and_(visible_to(kind, staff, kind), owned_by(kind, kind), kind.sessions.c.id != bindparam("calling"))
+
+
+@cache
+def _moving(kind: Kind, wanted: ColumnElement[bool]) -> Statement:
+    """Moves the revision of each account that owns a session that `wanted` says, and gives their ids."""
     accounts = kind.accounts.c
     concerned = select(kind.sessions.c.account_id).where(wanted)
-    return len(
-        db.execute(
-            update(kind.accounts)
-            .where(accounts.id.in_(concerned))
-            .values(revision=accounts.revision + 1)
-            .returning(accounts.id)
-        ).all()
+    return Statement(
+        update(kind.accounts)
+        .where(accounts.id.in_(concerned))
+        .values(revision=accounts.revision + 1)
+        .returning(accounts.id)
     )
+
+
+@cache
+def _naming(kind: Kind, wanted: ColumnElement[bool]) -> Statement:
+    return Statement(
+        update(kind.sessions).where(wanted).values(name=bindparam("new_name")).returning(kind.sessions.c.account_id)
+    )
+
+
+@cache
+def _deleting(kind: Kind, wanted: ColumnElement[bool]) -> Statement:
+    columns = kind.sessions.c
+    return Statement(delete(kind.sessions).where(wanted).returning(columns.id, columns.account_id, columns.device))
