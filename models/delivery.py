@@ -18,7 +18,8 @@ from models.messages import Letter, Taken
 from models.settings import MailSettings, SmsSettings
 
 MOST_AT_ONCE = 20
-TIMEOUT_SECONDS = 30
+# For a letter in all; the lease on it is longer, so that nobody else sends it meanwhile.
+TIMEOUT_SECONDS = 60
 LOOK_SECONDS = 5
 
 log = structlog.get_logger("delivery")
@@ -63,9 +64,11 @@ class Delivery:
             return
         channel = taken.letter.channel
         try:
-            await (self._send_mail if channel == "mail" else self._send_sms)(taken.letter)
-        except (aiosmtplib.SMTPException, httpx.HTTPError, OSError, ValueError) as error:
-            # The error's text may quote the letter or the gateway's secret; its type can't.
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                await (self._send_mail if channel == "mail" else self._send_sms)(taken.letter)
+        except Exception as error:
+            # Whatever it is, the other letters go on. Its text may quote the letter or the gateway's secret; its
+            # type can't.
             is_kept = await self._database.write(messages.retry, taken, clock.now())
             log.warning(
                 "message not sent, will try again" if is_kept else "message given up",

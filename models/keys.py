@@ -77,7 +77,7 @@ def _read_or_make(path: Path) -> bytes:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Written aside and linked into place: of several that start at once one makes the key, whole.
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             os.write(descriptor, secrets.token_urlsafe(64).encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
@@ -34,7 +35,7 @@ class Passwords:
         self._hasher = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="password")
         # Checked where there is no account, so that the answer takes as long.
-        self._nobody = self._hasher.hash("nobody has this password")
+        self._nobody = self._hasher.hash(secrets.token_urlsafe())
 
     async def hash(self, password: str, *personal: str | None) -> str:
         """The hash to keep. Raises WeakPassword; `personal` are words that must not be the password."""
@@ -64,7 +65,7 @@ class Passwords:
             self._hasher.verify(password_hash or self._nobody, password[: LONGEST + 1])
         except (VerificationError, InvalidHashError):
             return False
-        return password_hash is not None
+        return bool(password_hash)
 
     async def _run(self, function: Callable[P, T], *args: P.args, **_kwargs: P.kwargs) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)

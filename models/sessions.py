@@ -198,6 +198,13 @@ def end_others(db: Session, principal: Principal, origin: Origin, now: datetime)
     return end_where(db, kind, wanted, principal.values(now), None, now, by=principal, origin=origin)
 
 
+def end_one(
+    db: Session, kind: Kind, session_id: int, cause: Cause, now: datetime, *, origin: Origin | None = None
+) -> bool:
+    """End one session, whosesoever it is; False where it has ended."""
+    return end_where(db, kind, _one(kind), {"session_id": session_id}, cause, now, origin=origin) == 1
+
+
 def end_account(
     db: Session,
     kind: Kind,
@@ -323,7 +330,7 @@ def start(
         .offset(settings.most - 1)
     )
     for session_id in db.scalars(too_many).all():
-        end_where(db, kind, _one(kind), {"session_id": session_id}, Cause.CAP, now, origin=origin)
+        end_one(db, kind, session_id, Cause.CAP, now, origin=origin)
     return Started(kind, account, session, now + limits.absolute)
 
 
@@ -362,7 +369,7 @@ def refresh(db: Session, claims: Claims, origin: Origin, settings: SessionSettin
         if row is None:
             return None
     elif claims.generation < row["generation"] - 1 or now - row["refreshed_at"] > GRACE:
-        end_where(db, kind, _one(kind), {"session_id": row["id"]}, Cause.THEFT, now, origin=origin)
+        end_one(db, kind, row["id"], Cause.THEFT, now, origin=origin)
         return None
     account = {key.removeprefix("account_"): value for key, value in row.items() if key.startswith("account_")}
     return Started(kind, account | {"id": claims.account_id}, row, ends_at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ TokenType = Literal["access", "refresh"]
 
 LONGEST_TOKEN = 8192
 LARGEST_ID = 2**63 - 1
+LATEST = 2**53
+SID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+# RFC 7515, section 3.1.
+COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
 
 
 class InvalidToken(Exception):
@@ -118,7 +123,7 @@ class Tokens:
         if sid is None and token_type == "access":  # noqa: S105
             # The document's own tokens name no session, and a client's neither its type nor an end.
             is_type = is_type or (kind.name == "client" and "token_type" not in payload)
-        elif not (isinstance(sid, str) and 0 < len(sid) <= 64):
+        elif not (isinstance(sid, str) and SID.fullmatch(sid)):
             raise InvalidToken
         if not is_type or not _is_integer(generation):
             raise InvalidToken
@@ -129,7 +134,8 @@ class Tokens:
 
     def _decode(self, token: str) -> dict[str, Any]:
         """The payload, its signature checked with the key that the token names, or with each if it names none."""
-        if len(token) > LONGEST_TOKEN:
+        # One way to write a token: the decoder below would also take padding.
+        if len(token) > LONGEST_TOKEN or not COMPACT.fullmatch(token):
             raise InvalidToken
         try:
             kid = jwt.get_unverified_header(token).get("kid")
@@ -140,7 +146,7 @@ class Tokens:
                 payload: dict[str, Any] = jwt.decode(
                     token, key.secret, [key.algorithm], options={"verify_iat": False, "verify_jti": False}
                 )
-            except jwt.InvalidSignatureError:
+            except (jwt.InvalidSignatureError, jwt.InvalidAlgorithmError):
                 continue
             except (jwt.PyJWTError, OverflowError, TypeError) as error:
                 raise InvalidToken from error
@@ -158,7 +164,7 @@ class Tokens:
         if exp is None and sid is None and kind.name == "client":
             return float("inf")
         # PyJWT takes a string of digits for a time; RFC 7519 does not.
-        if not isinstance(exp, int | float) or isinstance(exp, bool):
+        if not isinstance(exp, int | float) or isinstance(exp, bool) or not 0 <= exp < LATEST:
             raise InvalidToken
         return float(exp)
 
