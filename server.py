@@ -33,7 +33,7 @@ from handlers.application import Application, Parts
 from handlers.live import BEAT_SECONDS
 from handlers.operations import TooLargeHandler, UnknownHandler
 from handlers.requests import RequestLog
-from models import accounts, clock, demo, keys, sessions
+from models import accounts, clock, keys, sessions
 from models import settings as settings_
 from models.activity import Activity
 from models.contacts import normalise_email, normalise_phone
@@ -234,6 +234,8 @@ def configure_logging(settings: LogSettings) -> None:
     logging.basicConfig(level=settings.level.upper(), handlers=[handler], force=True)
     for noisy in ("alembic", "httpx", "httpcore", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # A database that is away is told in a line of ours, not in the pool's traces.
+    logging.getLogger("asyncpg.pool").setLevel(logging.CRITICAL)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -361,6 +363,9 @@ def command_demo(settings: Settings, options: argparse.Namespace) -> int:
 
 async def fill_demo(settings: Settings) -> str:
     """Fill the empty database with the demo's rows; how to sign in."""
+    # Of no use to a server that is not a demo.
+    from models import demo
+
     parts = open_parts(settings)
     try:
         await prepare_database(parts.database, may_migrate=True)
@@ -436,7 +441,7 @@ async def issue(settings: Settings, kind: Kind, account_id: int, device: str) ->
     parts = open_parts(settings)
     try:
         await prepare_database(parts.database, may_migrate=isinstance(parts.database, SQLiteDatabase))
-        origin = make_origin("", device, parts.places)
+        origin = make_origin("", device, parts.places).described()
         started = await parts.database.write(
             sessions.start, kind, account_id, None, None, origin, settings.sessions, clock.now()
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from handlers.answers import shape_account, shape_tokens
 from handlers.base import ApiHandler, Refusal, forbidden, not_valid
 from handlers.bodies import CONFIRMATION, CONTACT, REGISTRATION, SIGN_IN, PasswordChange, Refresh
@@ -54,7 +56,7 @@ class TokenHandler(StrangerHandler):
                 row["id"],
                 password_hash,
                 body.device_id,
-                self.origin,
+                await asyncio.to_thread(self.origin.described),
                 self.parts.settings.sessions,
                 clock.now(),
             )

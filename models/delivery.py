@@ -8,7 +8,6 @@ from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 
 import aiosmtplib
-import httpx
 import structlog
 
 from models import clock, messages
@@ -107,6 +106,9 @@ class Delivery:
         if not self._sms.address:
             _write_to_log(letter, "sms.address")
             return
+        # Not before there is an SMS to send: a gateway may never be configured.
+        import httpx
+
         # One pass over each field: a text that itself says "{phone}" stays as it is.
         values = {"{phone}": letter.recipient, "{text}": letter.text}
         body = {name: _fill(template, values) for name, template in self._sms.body.items()}

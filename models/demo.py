@@ -428,7 +428,7 @@ class _House:
             agent = chance.choice(DEVICES[sort])
             device_id = f"{chance.getrandbits(64):016x}" if chance.random() < 0.4 else None
             ip = self._draw_ip(country) if sort == "phone" else home
-            person.devices.append(_Device(sort, agent, device_id, make_origin(ip, agent, self._places)))
+            person.devices.append(_Device(sort, agent, device_id, make_origin(ip, agent, self._places).described()))
         return person
 
     def _draw_account(self, kind: Kind, country: Country) -> dict[str, Any]:
@@ -469,7 +469,9 @@ class _House:
         where = self._chance.random()
         if where < 0.85:
             return device.origin
-        return make_origin(self._draw_ip(person.country if where < 0.96 else None), device.agent, self._places)
+        return make_origin(
+            self._draw_ip(person.country if where < 0.96 else None), device.agent, self._places
+        ).described()
 
     def _ago(self, **time: float) -> datetime:
         return self._now - timedelta(**time)
@@ -543,7 +545,7 @@ class _House:
         """A mistyped password, or somebody else's try."""
         origin = self._chance.choice(person.devices).origin
         if self._chance.random() < 0.25:
-            origin = make_origin(self._draw_ip(), self._chance.choice(DEVICES["computer"]), self._places)
+            origin = make_origin(self._draw_ip(), self._chance.choice(DEVICES["computer"]), self._places).described()
         if at < self._ago(hours=REFUSED_HOURS):
             self._write(person, Type.REFUSED, at, origin=origin, device=origin.device)
 
@@ -636,7 +638,7 @@ class _House:
             self._end(started, Cause.STAFF, at, staff, staff.devices[0].origin)
             return
         if act == "stolen":
-            thief = make_origin(self._draw_ip(), started.origin.device, self._places)
+            thief = make_origin(self._draw_ip(), started.origin.device, self._places).described()
             self._end(started, Cause.THEFT, at, None, thief)
             return
         started.used_at = at
@@ -674,7 +676,7 @@ class _House:
 
     def _live_as_in_the_document(self, person: _Person) -> None:
         """Be confirmed when the document says so; of all sessions only its session 1 is live."""
-        postman = make_origin(self._draw_ip(RUSSIA), DOCUMENT_DEVICE, self._places)
+        postman = make_origin(self._draw_ip(RUSSIA), DOCUMENT_DEVICE, self._places).described()
         self._write(person, Type.REGISTERED, DOCUMENT_CREATED, origin=postman)
         values: dict[str, Any] = {"confirmed_email": True}
         by, cause = None, "email"
@@ -697,14 +699,14 @@ class _House:
         self._found(person)
         home = self._draw_ip(RUSSIA)
         agent = "stock-sync/2.4 python-requests/2.32.5"
-        careless = _Device("program", agent, None, make_origin(home, agent, self._places))
+        careless = _Device("program", agent, None, make_origin(home, agent, self._places).described())
         for run in range(self._limits.most + 30):
             self._sign_in(person, careless, self._ago(days=9) + run * timedelta(minutes=40))
         mender = self._sign_in(person, person.devices[0], self._ago(days=5))
         self._end_others(mender, Cause.OWNER, self._ago(days=4, hours=23.8))
         self._end(mender, Cause.SIGNED_OUT, self._ago(days=4, hours=23), person, mender.origin)
         agent = agent.replace("2.4", "2.5")
-        mended = _Device("program", agent, "stock-sync", make_origin(home, agent, self._places))
+        mended = _Device("program", agent, "stock-sync", make_origin(home, agent, self._places).described())
         for day in reversed(range(5)):
             self._sign_in(person, mended, self._ago(days=day, hours=5))
 
@@ -715,7 +717,7 @@ class _House:
 
     def _try_a_list(self) -> None:
         """One night somebody far away goes through a list of addresses; one of them is somebody's."""
-        origin = make_origin(self._draw_ip(), "python-requests/2.31.0", self._places)
+        origin = make_origin(self._draw_ip(), "python-requests/2.31.0", self._places).described()
         for number in range(40):
             target = self.people[11].row["id"] if number % 8 == 5 else None
             at = self._ago(days=9, hours=14) + timedelta(seconds=number * 11 + self._chance.random() * 5)

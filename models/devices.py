@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Literal
 from urllib.parse import unquote
 
@@ -16,9 +16,15 @@ DeviceKind = Literal["phone", "tablet", "computer", "program", "unknown"]
 LONGEST_PARSED = 512
 LONGEST_NAME = 40
 
-# ua_parser.parse() builds this at its first call (0.1 s, inside the loop) and keeps a cache under ours.
-# Without the [regex] extra the import fails, and should: the parser in Python takes a millisecond a call.
-_parse = Resolver(load_lazy_builtins())
+
+@cache
+def _resolver() -> Resolver:
+    """The parser: 0.1 s and 35 MB, which a worker spends when somebody first signs in to it, on a thread.
+
+    Without the [regex] extra the import fails, and should: the parser in Python takes a millisecond a call.
+    """
+    return Resolver(load_lazy_builtins())
+
 
 # Families that name the engine or the library and not what a person opened.
 _ENGINE_FAMILIES = frozenset(
@@ -109,7 +115,7 @@ def describe(user_agent: str) -> Device:
 @lru_cache(maxsize=4096)
 def _describe(sent: str) -> Device:
     text = _make_printable(sent)
-    found = _parse(text, Domain.ALL)
+    found = _resolver()(text, Domain.ALL)
     model = found.device.family if found.device else ""
     os = _find_system(text, found.os.family if found.os else "", model)
     is_browser = text.startswith(("Mozilla/", "Opera/"))

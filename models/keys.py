@@ -8,11 +8,14 @@ import hmac
 import os
 import secrets
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from typing import TYPE_CHECKING
 
 from models.settings import InvalidSettings, TokenSettings
+
+if TYPE_CHECKING:
+    from cryptography.fernet import MultiFernet
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,13 @@ class KeySet:
         # A key for checking only is another service's secret too: nothing of ours is derived from it.
         self._own = [key for key in keys if not key.check_only]
         self.signing = self._own[0]
-        self._fernet = MultiFernet([Fernet(base64.urlsafe_b64encode(_derive(key, "seal"))) for key in self._own])
+
+    @cached_property
+    def _fernet(self) -> MultiFernet:
+        # Not before there is something to seal: most workers only check tokens.
+        from cryptography.fernet import Fernet, MultiFernet
+
+        return MultiFernet([Fernet(base64.urlsafe_b64encode(_derive(key, "seal"))) for key in self._own])
 
     def seal(self, text: str) -> str:
         """`text`, readable only with this key set."""
@@ -41,6 +50,8 @@ class KeySet:
 
     def unseal(self, sealed: str) -> str | None:
         """What was sealed; None where no key of this set sealed it."""
+        from cryptography.fernet import InvalidToken
+
         try:
             return self._fernet.decrypt(sealed).decode()
         except InvalidToken:

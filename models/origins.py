@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from models.devices import describe
 from models.places import Places
@@ -12,15 +12,20 @@ LONGEST_DEVICE = 512
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What is kept of a request that starts or ends a session."""
+    """What is kept of a request that starts or ends a session; of one that starts, its device described."""
 
     ip: str = ""
     device: str = ""
+    country: str = ""
+    city: str = ""
     browser: str = ""
     os: str = ""
     device_kind: str = "unknown"
-    country: str = ""
-    city: str = ""
+
+    def described(self) -> Origin:
+        """The same with its device described; may take 0.1 s the first time."""
+        device = describe(self.device)
+        return replace(self, browser=device.browser, os=device.os, device_kind=device.kind)
 
 
 def cut_device(user_agent: str) -> str:
@@ -29,14 +34,6 @@ def cut_device(user_agent: str) -> str:
 
 
 def make_origin(ip: str, user_agent: str, places: Places) -> Origin:
-    """Describe the device and find the place; never raises."""
-    device, place = describe(user_agent), places.locate(ip)
-    return Origin(
-        ip=ip,
-        device=cut_device(user_agent),
-        browser=device.browser,
-        os=device.os,
-        device_kind=device.kind,
-        country=place.country,
-        city=place.city,
-    )
+    """Find the place; never raises."""
+    place = places.locate(ip)
+    return Origin(ip, cut_device(user_agent), place.country, place.city)

@@ -10,7 +10,6 @@ from typing import ParamSpec, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from zxcvbn import zxcvbn
 
 LONGEST = 256
 P = ParamSpec("P")
@@ -51,6 +50,9 @@ class Passwords:
             raise WeakPassword(f"Use at least {self._fewest} characters.")
         if len(password) > LONGEST:
             raise WeakPassword(f"Use at most {LONGEST} characters.")
+        # Twelve megabytes of words, for the few workers where passwords are made.
+        from zxcvbn import zxcvbn
+
         words = [word for word in personal if word]
         if zxcvbn(password[:LOOKED_AT], user_inputs=words)["guesses"] < FEWEST_GUESSES:
             raise WeakPassword("This password is too common or too easily guessed. Use a longer or a rarer one.")

@@ -61,6 +61,8 @@ class SQLiteDatabase(Database):
     def __init__(self, url: str) -> None:
         self._file = Path(make_url(url).database or "")
         self._file.parent.mkdir(parents=True, exist_ok=True)
+        # For its owner alone, it holds password hashes; the files that SQLite makes beside it follow it.
+        self._file.touch(mode=0o600)
         # Transactions are begun and committed by name: the driver's own start too late to be safe.
         self._engine = create_engine(
             f"sqlite:///{self._file}",
