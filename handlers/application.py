@@ -93,6 +93,7 @@ class _LimitedBody(httputil.HTTPMessageDelegate):
             self._delegate.finish()
         else:
             self._refuse.headers_received(*self._head)
+            self._refuse.finish()
 
     def on_connection_close(self) -> None:
         self._delegate.on_connection_close()

@@ -56,12 +56,28 @@ class TooLargeHandler(ApiHandler):
 
     is_open = True
 
-    def prepare(self) -> None:
-        self.set_header("Connection", "close")
-        raise web.HTTPError(413)
+    async def prepare(self) -> None:
+        # Told at once; but what still comes is read to its end: closing on it would cut the answer off.
+        self.set_status(413)
+        self.set_header("Content-Length", str(len(TOO_LARGE)))
+        self.write(TOO_LARGE)
+        await self.flush()
 
     def data_received(self, chunk: bytes) -> None:
         """Dropped."""
+
+    def on_connection_close(self) -> None:
+        # Tornado waits no longer for the body, and finishes nothing.
+        super().on_connection_close()
+        self.on_finish()
+
+    def get(self) -> None:
+        self.finish()
+
+    head = post = put = patch = delete = options = get
+
+
+TOO_LARGE = b'{"detail":"The body is too large."}'
 
 
 class SlashHandler(ApiHandler):

@@ -76,7 +76,9 @@ class SessionListHandler(ApiHandler):
     def _read_page(self) -> Page:
         if not self.request.query:
             return Page()
-        sent = {name: self.get_query_argument(name) for name in Page.model_fields if name in self.request.arguments}
+        sent = {
+            name: self.get_query_argument(name) for name in Page.model_fields if name in self.request.query_arguments
+        }
         try:
             return Page.model_validate(sent)
         except ValidationError as error:
