@@ -46,6 +46,7 @@ class Mailbox:
         self.is_hanging = False
         self.step_seconds = 0.0
         self.port = 0
+        self.has_mail = asyncio.Event()
 
     @property
     def recipients(self) -> Counter[str]:
@@ -68,6 +69,7 @@ class Mailbox:
         if self.refusal:
             return self.refusal
         self.envelopes.append(envelope)
+        self.has_mail.set()
         await asyncio.sleep(self.step_seconds)
         return "250 OK"
 
@@ -103,11 +105,12 @@ class Post:
         await self.database.migrate()
         await self.database.write(lambda db: db.execute(delete(MESSAGES)))
         loop = asyncio.get_running_loop()
-        self._connections: list[Any] = []
+        self._connections: list[SMTP] = []
 
         def receive() -> SMTP:
-            self._connections.append(SMTP(self.mailbox, hostname="localhost", enable_SMTPUTF8=True, loop=loop))
-            return self._connections[-1]
+            connection = SMTP(self.mailbox, hostname="localhost", enable_SMTPUTF8=True, loop=loop)
+            self._connections.append(connection)
+            return connection
 
         self._smtp = await loop.create_server(receive, "127.0.0.1", 0)
         self.mailbox.port = self._smtp.sockets[0].getsockname()[1]
@@ -120,7 +123,7 @@ class Post:
         self._smtp.close()
         for connection in self._connections:
             if connection.transport:
-                connection.transport.abort()
+                connection.transport.close()
         self._http.stop()
         await self._http.close_all_connections()
         await self.database.close()
@@ -427,8 +430,7 @@ async def test_a_queued_letter_is_sent_without_waiting_for_the_next_look(post: P
     started = loop.time()
     await post.queue(MAIL)
     sender.wake()
-    while not post.mailbox.envelopes:
-        await asyncio.sleep(0.01)
+    await post.mailbox.has_mail.wait()
     assert loop.time() - started < delivery.LOOK_SECONDS / 2
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
@@ -469,12 +471,12 @@ def test_mail_survives_the_servers_death(tmp_path: Path) -> None:
         runner.run(database.write(lambda db: db.execute(update(MESSAGES).values(due_at=past))))
         runner.run(database.close())
     receiving = Controller(mailbox, hostname="127.0.0.1", port=port)
-    receiving.start()  # type: ignore[no-untyped-call]
+    receiving.start()
     try:
         server = start_server(tmp_path, url, **mail)
         register(server.address, "after@example.com")
         wait_until(lambda: sum(mailbox.recipients.values()) >= 2)
         assert server.stop() == 0
     finally:
-        receiving.stop()  # type: ignore[no-untyped-call]
+        receiving.stop()
     assert mailbox.recipients == Counter({"before@example.com": 1, "after@example.com": 1})

@@ -80,7 +80,7 @@ def test_a_key_file_that_holds_too_little_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "signing.key"
     for content in ("", "short", "x" * 63, f"\n{'x' * 63}\n"):
         file.write_text(content)
-        with pytest.raises(InvalidSettings, match="signing.key: expected a key of at least 64 bytes"):
+        with pytest.raises(InvalidSettings, match=r"signing\.key: expected a key of at least 64 bytes"):
             keys.load(TokenSettings(key_file=file))
 
 
