@@ -71,7 +71,7 @@ class TooLargeHandler(ApiHandler):
         super().on_connection_close()
         self.on_finish()
 
-    def get(self) -> None:
+    def get(self, *_args: str, **_kwargs: str) -> None:
         self.finish()
 
     head = post = put = patch = delete = options = get

@@ -203,7 +203,7 @@ WRONG_FILES = {
     "tokens: {keys: [{kid: a, secret_file: /nowhere/key}]}":
         "tokens.keys.0.secret_file: /nowhere/key can't be read: No such file or directory",
     "tokens: {keys: [{kid: a, secret_file: /}]}": "tokens.keys.0.secret_file: / can't be read: Is a directory",
-    f"tokens: {{keys: [{{kid: a, secret: {SECRET}, secret_file: /x}}]}}": "tokens.keys.0: either secret or secret_file",
+    f"tokens: {{keys: [{{kid: a, secret: {SECRET}, secret_file: /x}}]}}": "tokens.keys.0.secret: either secret or secret_file",
     "tokens: {algorithms: []}": "tokens.algorithms: ",
     "tokens: {algorithms: [none]}": "tokens.algorithms.0: expected 'HS256', 'HS384' or 'HS512'",
     "tokens: {access_seconds: 0}": "tokens.access_seconds: expected greater than 0",
@@ -222,7 +222,7 @@ WRONG_FILES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("text", "line"), WRONG_FILES.items(), ids=WRONG_FILES)
+@pytest.mark.parametrize(("text", "line"), WRONG_FILES.items(), ids=WRONG_FILES.values())
 def test_what_is_wrong_in_the_file_is_told_in_one_line(tmp_path: Path, text: str, line: str) -> None:
     file = write(tmp_path, text)
     with pytest.raises(InvalidSettings) as raised:
@@ -326,9 +326,8 @@ def test_other_programs_variables_are_theirs(monkeypatch: pytest.MonkeyPatch) ->
         ("server: {prot: 1}", {}, "{file}: server.prot: unknown setting: expected one of host, port, "),
         ("server: {port: 1", {}, "{file}, line 1: expected YAML: "),
         ("", {"SESSIONS_SERVRE__PORT": "1"}, "SESSIONS_SERVRE__PORT: unknown setting: expected SESSIONS_<SECTION>__"),
-        ("tokens: {keys: [{kid: a, secret: short}]}", {}, "{file}: tokens.keys.0.secret: expected at least 32 bytes"),
     ],
-    ids=["unknown key", "broken YAML", "unknown section in the environment", "short key"],
+    ids=["unknown key", "broken YAML", "unknown section in the environment"],
 )
 def test_a_server_with_wrong_settings_does_not_start(
     tmp_path: Path, text: str, variables: dict[str, str], line: str
