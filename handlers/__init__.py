@@ -5,7 +5,8 @@ from __future__ import annotations
 from tornado import web
 
 from handlers.accounts import AccountHandler
-from handlers.operations import HealthHandler, MetricsHandler, ReadyHandler, SlashHandler
+from handlers.operations import HealthHandler, MetricsHandler, ReadyHandler, SlashHandler, UnknownHandler
+from handlers.pages import HomeHandler, UnknownPageHandler
 from handlers.sessions import (
     ImageHandler,
     OtherSessionsHandler,
@@ -14,6 +15,7 @@ from handlers.sessions import (
     SessionListHandler,
     SessionNameHandler,
 )
+from handlers.static import StaticHandler
 from handlers.tokens import (
     ConfirmHandler,
     PasswordHandler,
@@ -54,4 +56,27 @@ OPERATIONS: list[tuple[str, type[web.RequestHandler]]] = [
     ("/metrics", MetricsHandler),
 ]
 
-ROUTES = [*API, *FILES, *OPERATIONS, *((address.removesuffix("/"), SlashHandler) for address, _ in API)]
+# What people open.
+PAGES: list[tuple[str, type[web.RequestHandler]]] = [
+    ("/", HomeHandler),
+]
+
+STATIC: list[tuple[str, type[web.RequestHandler]]] = [
+    ("/static/(?P<state>[0-9a-f]+)/(?P<name>.+)", StaticHandler),
+]
+
+# What is none of these: programs are told in JSON, people by a page.
+UNKNOWN: list[tuple[str, type[web.RequestHandler]]] = [
+    ("/(?:sessions|auth|accounts)/.*", UnknownHandler),
+    (".*", UnknownPageHandler),
+]
+
+ROUTES = [
+    *API,
+    *FILES,
+    *OPERATIONS,
+    *PAGES,
+    *STATIC,
+    *((address.removesuffix("/"), SlashHandler) for address, _ in [*API, *PAGES] if address != "/"),
+    *UNKNOWN,
+]

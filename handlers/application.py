@@ -46,7 +46,8 @@ class Application(web.Application):
         if length is None and encoding is None:
             return delegate
         most = getattr(getattr(delegate, "handler_class", None), "largest_body", LARGEST_BODY)
-        refuse = self.get_handler_delegate(request, self._too_large)
+        too_large = getattr(getattr(delegate, "handler_class", None), "too_large", self._too_large)
+        refuse = self.get_handler_delegate(request, too_large)
         if length is not None and length.isascii() and length.isdigit() and int(length[:19]) > most:
             return refuse
         return _LimitedBody(delegate, refuse, most)

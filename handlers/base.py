@@ -159,7 +159,7 @@ class ApiHandler(BaseHandler):
 
     async def prepare(self) -> None:
         method = self.request.method or ""
-        if method.lower() not in ("head", "options") and not _answers(type(self), method.lower()):
+        if method.lower() not in ("head", "options") and not answers_method(type(self), method.lower()):
             raise web.HTTPError(405)
         if not self.is_open and method != "OPTIONS":
             self.principal = await self.prove()
@@ -236,7 +236,7 @@ class ApiHandler(BaseHandler):
 
     def allowed(self) -> list[str]:
         """The methods that this address answers."""
-        own = [method for method in ("GET", "POST", "PATCH", "DELETE") if _answers(type(self), method.lower())]
+        own = [method for method in ("GET", "POST", "PATCH", "DELETE") if answers_method(type(self), method.lower())]
         return [*own, *(["HEAD"] if "GET" in own else []), "OPTIONS"]
 
     def options(self, *_args: str, **_kwargs: str) -> None:
@@ -255,7 +255,8 @@ _DETAILS = {
 }
 
 
-def _answers(handler: type[web.RequestHandler], method: str) -> bool:
+def answers_method(handler: type[web.RequestHandler], method: str) -> bool:
+    """Whether `handler` has a method of its own for requests of `method`."""
     return getattr(handler, method) is not getattr(web.RequestHandler, method)
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, false, select
 from sqlalchemy.orm import Session
 
-from models.schema import USER, Kind
+from models.schema import USER, Kind, Row
 from models.tokens import Claims
 
 
@@ -47,6 +47,24 @@ def prove(db: Session, claims: Claims, device: str, now: datetime) -> Principal 
         .limit(1)
     ).first()
     return Principal(claims.kind, claims.account_id, found[0], bool(found[1])) if found else None
+
+
+def recognise(db: Session, claims: Claims, now: datetime) -> Row | None:
+    """The account of a live session that still has to confirm itself; None where there is no such.
+
+    Such an account can do nothing but that, so it is no principal.
+    """
+    accounts, sessions = claims.kind.accounts, claims.kind.sessions.c
+    return (
+        db.execute(
+            select(accounts)
+            .join(claims.kind.sessions, accounts.c.id == sessions.account_id)
+            .where(sessions.sid == claims.sid, sessions.account_id == claims.account_id, sessions.expires_at > now)
+            .where(accounts.c.disabled_at.is_(None), ~claims.kind.is_confirmed)
+        )
+        .mappings()
+        .first()
+    )
 
 
 def is_proven(principal: Principal, now: datetime) -> ColumnElement[bool]:

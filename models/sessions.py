@@ -11,8 +11,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, bindparam, delete, false, func, insert, select, true, update
 from sqlalchemy.orm import Session
 
-from models import events
-from models.events import Cause, Type
+from models import events, known_devices
+from models.announcements import Announcement
+from models.events import EVENTS, Cause, Type
 from models.origins import Origin
 from models.principals import Principal, is_proven, is_staff
 from models.schema import Kind, Row
@@ -177,8 +178,14 @@ def start(
     origin: Origin,
     settings: SessionSettings,
     now: datetime,
+    *,
+    previous: Principal | None = None,
+    announcement: Announcement | None = None,
 ) -> Started | None:
     """Start a session, in place of the same device's; past the cap, end the one seen longest ago.
+
+    `previous` is whoever was signed in on that browser, and is no more. `announcement` is sent where the account
+    has never signed in on this device, and wants to know.
 
     None where the account is gone or disabled, or where its password is no longer the one that was checked.
     """
@@ -202,6 +209,10 @@ def start(
     mine = columns.account_id == account_id
     if device_id is not None:
         end_where(db, kind, and_(mine, columns.device_id == device_id), Cause.REPLACED, now, origin=origin)
+    if previous:
+        last = previous.kind.sessions.c.id == previous.session_id
+        end_where(db, previous.kind, last, Cause.REPLACED, now, by=previous, origin=origin)
+    novelty = known_devices.meet(db, kind, account_id, device_id, origin, now)
     limits = settings.limits(kind, account["staff"])
     session = (
         db.execute(
@@ -220,6 +231,8 @@ def start(
                 created_at=now,
                 last_seen_at=now,
                 refreshed_at=now,
+                password_at=None if password_hash is None else now,
+                novelty=novelty,
                 expires_at=now + min(limits.idle, limits.absolute),
             )
             .returning(*columns)
@@ -239,7 +252,61 @@ def start(
     )
     if surplus := db.scalars(too_many).all():
         end_where(db, kind, columns.id.in_(surplus), Cause.CAP, now, origin=origin)
+    if announcement and novelty == "device" and account["tells_new_devices"]:
+        announcement.send(db, kind, account, session, now)
     return Started(kind, account, session, now + limits.absolute)
+
+
+def is_recent(db: Session, principal: Principal, since: datetime) -> bool:
+    """Whether the password was given in the principal's session after `since`."""
+    columns = principal.kind.sessions.c
+    mine = (columns.id == principal.session_id) & (columns.password_at >= since)
+    return db.scalar(select(columns.id).where(mine)) is not None
+
+
+def confirm_password(db: Session, principal: Principal, password_hash: str, now: datetime) -> bool:
+    """Remember that the account's password was given in this session; False where it is another by now."""
+    accounts, columns = principal.kind.accounts.c, principal.kind.sessions.c
+    is_same = select(accounts.id).where(accounts.id == principal.account_id, accounts.password_hash == password_hash)
+    changed = db.execute(
+        update(principal.kind.sessions)
+        .where(columns.id == principal.session_id, is_same.exists(), is_proven(principal, now))
+        .values(password_at=now)
+        .returning(columns.id)
+    ).first()
+    return changed is not None
+
+
+def why_ended(db: Session, claims: Claims) -> str | None:
+    """The cause of the end of the session that `claims` speak of; None where it is live, or was swept from the log."""
+    return db.scalar(
+        select(EVENTS.c.cause)
+        .where(EVENTS.c.kind == claims.kind.name, EVENTS.c.account_id == claims.account_id)
+        .where(EVENTS.c.session_id == claims.session_id, EVENTS.c.type == Type.ENDED)
+        .order_by(EVENTS.c.id.desc())
+        .limit(1)
+    )
+
+
+def sign_out(db: Session, claims: Claims, origin: Origin, now: datetime) -> bool:
+    """End the session that `claims` speak of, whatever its account may do; False where it has ended."""
+    kind, columns = claims.kind, claims.kind.sessions.c
+    wanted = and_(columns.sid == claims.sid, columns.account_id == claims.account_id)
+    return end_where(db, kind, wanted, Cause.SIGNED_OUT, now, origin=origin) == 1
+
+
+def get_named(db: Session, kind: Kind, session_id: int, now: datetime) -> Row | None:
+    """A live session, for whoever holds the link that ends it."""
+    columns = kind.sessions.c
+    found = select(kind.sessions).where(columns.id == session_id, columns.expires_at > now)
+    return db.execute(found).mappings().first()
+
+
+def end_by_link(db: Session, kind: Kind, session_id: int, origin: Origin, now: datetime) -> bool:
+    """End the session whose link was sent to its owner; False where it has ended."""
+    columns = kind.sessions.c
+    wanted = and_(columns.id == session_id, columns.expires_at > now)
+    return end_where(db, kind, wanted, Cause.LINK, now, origin=origin) == 1
 
 
 def refresh(db: Session, claims: Claims, origin: Origin, settings: SessionSettings, now: datetime) -> Started | None:
