@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cache
@@ -14,6 +13,9 @@ from babel import Locale, dates
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.support import NullTranslations, Translations
+from markupsafe import Markup
+
+from models.languages import N_
 
 FOLDER = Path(__file__).parent.parent / "locale"
 # English with days before months and 24 hours, as most of the world reads it.
@@ -43,19 +45,25 @@ class Language:
         """Babel's rules of the language."""
         return LOCALES[self.code]
 
-    @property
-    def gettext(self) -> Callable[[str], str]:
-        """The translation of a text."""
-        return _load(self.code).gettext
+    def gettext(self, text: str, **values: object) -> Markup:
+        """A text in this language, as `_` in templates; the `values` that it has {places} for are escaped."""
+        told = Markup(_load(self.code).gettext(text))  # noqa: S704 - our own catalogue
+        return told.format(**values) if values else told
 
-    @property
-    def ngettext(self) -> Callable[[str, str, int], str]:
-        """The translation of a text that counts."""
-        return _load(self.code).ngettext
+    def ngettext(self, one: str, many: str, count: int, **values: object) -> Markup:
+        """A text that counts: {count} in it is the number."""
+        told = Markup(_load(self.code).ngettext(one, many, count))  # noqa: S704 - our own catalogue
+        return told.format(count=count, **values)
 
     def country(self, code: str) -> str:
         """The name of a country; what is no country's code comes back as it is."""
         return self.locale.territories.get(code) or code
+
+    def device(self, browser: str, os: str, sent: str) -> str:
+        """Chrome on Windows; what says neither goes by the first word that it sent."""
+        if browser and os:
+            return self.gettext(N_("{browser} on {os}"), browser=browser, os=os)
+        return browser or os or (sent.split() or [self.gettext(N_("Unknown device"))])[0]
 
     def day(self, at: datetime) -> str:
         """8 September 2021."""
@@ -70,14 +78,12 @@ class Language:
         return dates.format_time(at, "short", self.zone, self.locale)
 
     def moment(self, at: datetime) -> str:
-        """8 September 2021 at 12:22 UTC: exact, for whoever doubts."""
-        exact = dates.format_datetime(at, "long", self.zone, self.locale)
-        clock = dates.format_time(at, "long", self.zone, self.locale)
-        return exact.replace(clock, f"{self.hour(at)} {self.zone_name(at)}")
-
-    def zone_name(self, at: datetime) -> str:
-        """The zone as people write it: UTC, GMT+3."""
-        return "UTC" if self.zone is UTC else dates.get_timezone_gmt(at.astimezone(self.zone), "short", self.locale)
+        """8 September 2021, 12:22 UTC+3: exact, for whoever doubts."""
+        offset = at.astimezone(self.zone).utcoffset() or timedelta()
+        hours, minutes = divmod(abs(offset) // timedelta(minutes=1), 60)
+        sign = "-" if offset < timedelta() else "+"
+        zone = f"UTC{sign}{hours}" + (f":{minutes:02}" if minutes else "") if offset else "UTC"
+        return f"{self.day(at)}, {self.hour(at)} {zone}"
 
     def ago(self, at: datetime, now: datetime) -> str:
         """3 hours ago; whole units only, as times.js counts them."""

@@ -28,6 +28,8 @@ class Type(StrEnum):
     REFUSED = "refused"
     NAMED = "named"
     ENDED = "ended"
+    # A contact was replaced by another; which one is the cause.
+    CHANGED = "changed"
     PASSWORD_CHANGED = "password_changed"  # noqa: S105
     DISABLED = "disabled"
     ENABLED = "enabled"
