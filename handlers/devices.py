@@ -16,7 +16,7 @@ from handlers.base import read_id
 from handlers.languages import Language
 from handlers.pages import HOME, PageHandler
 from models import clock, events, sessions
-from models.languages import N_
+from models.languages import N_, NN_
 from models.principals import Principal
 from models.schema import Row
 
@@ -215,9 +215,7 @@ class DeviceEndHandler(OwnHandler):
             # The same form, its method kept.
             self.redirect("/sign-out/", status=307)
             return
-        row = await self.parts.database.read(
-            sessions.get_visible, principal, principal.kind, read_id(id), clock.now()
-        )
+        row = await self.parts.database.read(sessions.get_visible, principal, principal.kind, read_id(id), clock.now())
         if row is None:
             self.redirect_to(HOME, N_("That session had ended already."))
             return
@@ -243,7 +241,7 @@ class OtherDevicesEndHandler(OwnHandler):
         await self.require_recent()
         ended = await self.parts.database.write(sessions.end_others, self.principal, self.origin, clock.now())
         if ended:
-            one, many = N_("Ended: {count} device is signed out."), N_("Ended: {count} devices are signed out.")
-            self.redirect_to(HOME, (one, many), count=ended)
+            message = NN_("Ended: {count} device is signed out.", "Ended: {count} devices are signed out.")
+            self.redirect_to(HOME, message, count=ended)
         else:
             self.redirect_to(HOME, N_("No other device was signed in."))

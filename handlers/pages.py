@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import time
 import unicodedata
@@ -17,6 +18,7 @@ from markupsafe import Markup
 from tornado import web
 
 from handlers import languages
+from handlers.answers import DEFAULT_IMAGE
 from handlers.base import RETRY_SECONDS, BaseHandler, answers_method
 from handlers.static import address
 from models import accounts, clock, principals, sessions
@@ -121,6 +123,8 @@ class PageHandler(BaseHandler):
         super().initialize()
         # Whoever asks; None is a stranger.
         self.visitor: Principal | None = None
+        # The visitor's account, which every page names.
+        self.account: Row | None = None
         # The account that asks while it still has to confirm itself: it may do that and sign out.
         self.unconfirmed: Row | None = None
         # What the cookie says, checked; its session may have ended.
@@ -136,7 +140,7 @@ class PageHandler(BaseHandler):
         self.set_header("Cross-Origin-Opener-Policy", "same-origin")
         self.set_header("Cross-Origin-Resource-Policy", "same-origin")
         self.set_header("X-Frame-Options", "DENY")
-        self.set_header("Vary", "Cookie, Accept-Language")
+        self.set_header("Vary", "Cookie, Accept-Language, Accept-Encoding")
 
     @property
     def principal(self) -> Principal:
@@ -165,6 +169,7 @@ class PageHandler(BaseHandler):
         self.visitor = await self.parts.database.read(principals.prove, self.claims, self.device, now)
         if self.visitor:
             self.parts.activity.note(self.visitor, time.time())
+            self.account = await self.parts.database.read(accounts.get, self.visitor.kind, self.visitor.account_id)
         else:
             self.unconfirmed = await self.parts.database.read(principals.recognise, self.claims, now)
         self.is_strange_cookie = self.visitor is None and self.unconfirmed is None
@@ -281,6 +286,14 @@ class PageHandler(BaseHandler):
             return ""
         return self.parts.keys.fingerprint("form", owner)[:32]
 
+    @property
+    def _portrait(self) -> str:
+        """Where the visitor's picture is."""
+        if self.visitor is None or self.account is None:
+            return ""
+        kind, id, file = self.visitor.kind.name, self.visitor.account_id, self.account["image"] or DEFAULT_IMAGE
+        return f"/sessions/session-{kind}-l/{id}/static/Users/{file}"
+
     def render_page(self, template: str, status: int = 200, **values: Any) -> None:
         """Send a page. A message that waited for it is shown on it, once."""
         self.set_status(status)
@@ -295,6 +308,8 @@ class PageHandler(BaseHandler):
             "languages": languages.NAMES.items(),
             "theme": self.theme,
             "principal": self.visitor,
+            "account": self.account,
+            "portrait": self._portrait,
             "unconfirmed": self.unconfirmed,
             "path": self.request.path,
             "address": self.request.uri,
@@ -307,7 +322,11 @@ class PageHandler(BaseHandler):
             "whose": self.whose,
             "WHOSE": WHOSE,
         }
-        self.finish(_environment.get_template(template).render(shared | values))
+        page = _environment.get_template(template).render(shared | values).encode()
+        if "gzip" in self.request.headers.get("Accept-Encoding", ""):
+            self.set_header("Content-Encoding", "gzip")
+            page = gzip.compress(page, 5, mtime=0)
+        self.finish(page)
 
     def render_error(self, status: int, title: str, text: str, action: tuple[str, str] | None = None) -> None:
         """Send the page that says in plain words what did not work; `action` is where to go on, and its name."""

@@ -21,8 +21,9 @@ async function refresh() {
   try {
     while (isStale) {
       isStale = false;
-      const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
-      if (answer.redirected && new URL(answer.url).pathname !== location.pathname) return leave(answer.url);
+      const answer = await fetch(location.href, { redirect: "manual" });
+      // Sent elsewhere: the page that it is sent to is told why, so it has to be opened and not fetched.
+      if (answer.type === "opaqueredirect") return location.reload();
       if (answer.status === 404) return leave("/devices/");
       if (answer.ok) swap(new DOMParser().parseFromString(await answer.text(), "text/html"));
     }
@@ -92,7 +93,10 @@ function open() {
     lastId = event.lastEventId;
     refresh();
   });
-  source.addEventListener("over", refresh);
+  source.addEventListener("over", (event) => {
+    const why = JSON.parse(event.data).reason ?? "";
+    leave(`/sign-in/?${new URLSearchParams({ why, next: location.pathname })}`);
+  });
   source.addEventListener("error", () => {
     tellOffline();
     // The browser gives up for good where the answer is none of a stream: the page itself says why.
