@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from tornado import web
 
+from handlers import account, register
 from handlers.accounts import AccountHandler
+from handlers.activity import ActivityHandler
+from handlers.devices import DeviceEndHandler, DeviceListHandler, DevicePageHandler, OtherDevicesEndHandler
 from handlers.operations import HealthHandler, MetricsHandler, ReadyHandler, SlashHandler, UnknownHandler
 from handlers.pages import HomeHandler, UnknownPageHandler
+from handlers.preferences import PreferencesHandler
 from handlers.sessions import (
     ImageHandler,
     OtherSessionsHandler,
@@ -15,6 +19,8 @@ from handlers.sessions import (
     SessionListHandler,
     SessionNameHandler,
 )
+from handlers.setup import SetupHandler
+from handlers.sign_in import EndLinkHandler, SignInHandler, SignOutHandler
 from handlers.static import StaticHandler
 from handlers.tokens import (
     ConfirmHandler,
@@ -59,6 +65,30 @@ OPERATIONS: list[tuple[str, type[web.RequestHandler]]] = [
 # What people open.
 PAGES: list[tuple[str, type[web.RequestHandler]]] = [
     ("/", HomeHandler),
+    ("/sign-in/", SignInHandler),
+    ("/sign-out/", SignOutHandler),
+    (f"/end/{KIND}-{ID}-(?P<mark>[0-9a-f]{{64}})/", EndLinkHandler),
+    ("/register/", register.RegisterHandler),
+    ("/confirm/", register.ConfirmHandler),
+    ("/confirm/send/", register.SendCodeHandler),
+    ("/reset/", register.ForgottenHandler),
+    ("/reset/code/", register.ResetHandler),
+    ("/setup/(?P<code>[0-9a-f]+)/", SetupHandler),
+    ("/devices/", DeviceListHandler),
+    ("/devices/end-others/", OtherDevicesEndHandler),
+    (f"/devices/{ID}/", DevicePageHandler),
+    (f"/devices/{ID}/end/", DeviceEndHandler),
+    ("/activity/", ActivityHandler),
+    ("/account/", account.AccountHandler),
+    ("/account/fields/", account.FieldsHandler),
+    ("/account/(?P<name>email|phone)/", account.ContactHandler),
+    ("/account/(?P<name>email|phone)/confirm/", account.ContactCodeHandler),
+    ("/account/picture/", account.PictureHandler),
+    ("/account/picture/remove/", account.NoPictureHandler),
+    ("/account/password/", account.PasswordHandler),
+    ("/account/telling/", account.TellingHandler),
+    ("/account/download/", account.DownloadHandler),
+    ("/preferences/", PreferencesHandler),
 ]
 
 STATIC: list[tuple[str, type[web.RequestHandler]]] = [

@@ -245,7 +245,8 @@ class PageHandler(BaseHandler):
 
     def drop_cookie(self, name: str) -> None:
         """Have the browser forget a cookie of this site."""
-        self.keep_cookie(name, "", 0)
+        # Browsers take a __Host- cookie's end, too, only from one that is all that it must be.
+        self.clear_cookie(self.cookie_name(name), path="/", httponly=True, secure=self.is_secure, samesite="Lax")
 
     def read_cookie(self, name: str) -> str:
         """A cookie's value; empty where it is not there, or there twice."""
@@ -291,8 +292,8 @@ class PageHandler(BaseHandler):
         """Where the visitor's picture is."""
         if self.visitor is None or self.account is None:
             return ""
-        kind, id, file = self.visitor.kind.name, self.visitor.account_id, self.account["image"] or DEFAULT_IMAGE
-        return f"/sessions/session-{kind}-l/{id}/static/Users/{file}"
+        principal, file = self.visitor, self.account["image"] or DEFAULT_IMAGE
+        return f"/sessions/session-{principal.kind.name}-l/{principal.account_id}/static/Users/{file}"
 
     def render_page(self, template: str, status: int = 200, **values: Any) -> None:
         """Send a page. A message that waited for it is shown on it, once."""

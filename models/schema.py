@@ -81,6 +81,8 @@ class Account(Numbered):
     image: Mapped[str | None]
     # Whether a sign-in on a device never seen before is told to the account by mail or SMS.
     tells_new_devices: Mapped[bool] = mapped_column(default=True, server_default=true())
+    # The language that its messages are written in; empty: none was told.
+    language: Mapped[str] = mapped_column(default="", server_default="")
     password_hash: Mapped[str]
     confirmed_phone: Mapped[bool] = mapped_column(default=False)
     confirmed_by_staff_at: Mapped[datetime | None]

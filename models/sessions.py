@@ -179,13 +179,14 @@ def start(
     settings: SessionSettings,
     now: datetime,
     *,
-    previous: Principal | None = None,
+    previous: Claims | None = None,
     announcement: Announcement | None = None,
+    language: str | None = None,
 ) -> Started | None:
     """Start a session, in place of the same device's; past the cap, end the one seen longest ago.
 
-    `previous` is whoever was signed in on that browser, and is no more. `announcement` is sent where the account
-    has never signed in on this device, and wants to know.
+    `previous` is the session that the browser was in, and is no more. `announcement` is sent where the account has
+    never signed in on this device, and wants to know; where it has, `language` becomes the account's.
 
     None where the account is gone or disabled, or where its password is no longer the one that was checked.
     """
@@ -210,9 +211,12 @@ def start(
     if device_id is not None:
         end_where(db, kind, and_(mine, columns.device_id == device_id), Cause.REPLACED, now, origin=origin)
     if previous:
-        last = previous.kind.sessions.c.id == previous.session_id
-        end_where(db, previous.kind, last, Cause.REPLACED, now, by=previous, origin=origin)
+        last = previous.kind.sessions.c.sid == previous.sid
+        end_where(db, previous.kind, last, Cause.REPLACED, now, origin=origin)
     novelty = known_devices.meet(db, kind, account_id, device_id, origin, now)
+    if language and language != account["language"] and novelty != "device":
+        # A stranger's browser does not choose what the owner reads.
+        db.execute(update(kind.accounts).where(accounts.id == account_id).values(language=language))
     limits = settings.limits(kind, account["staff"])
     session = (
         db.execute(

@@ -19,6 +19,7 @@ def upgrade() -> None:
         op.add_column(
             f"{kind}s", sa.Column("tells_new_devices", sa.Boolean(), server_default=sa.true(), nullable=False)
         )
+        op.add_column(f"{kind}s", sa.Column("language", sa.String(), server_default="", nullable=False))
     op.create_table(
         "known_devices",
         sa.Column("id", ID, autoincrement=True, nullable=False),
@@ -51,6 +52,7 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_known_devices_kind_account_id_mark"), table_name="known_devices")
     op.drop_table("known_devices")
     for kind in KINDS:
+        op.drop_column(f"{kind}s", "language")
         op.drop_column(f"{kind}s", "tells_new_devices")
         op.drop_column(f"{kind}_sessions", "novelty")
         op.drop_column(f"{kind}_sessions", "password_at")
