@@ -1,9 +1,10 @@
-// Follows the account's events: fetches the page again when something happened, and swaps what it shows.
+// Follows the account's events: where the page shows what happened, it is fetched again and swapped; where its
+// session has ended, it is left.
 
 const OFFLINE_AFTER = 3000;
 const notice = document.getElementById("offline");
+const isShowing = document.querySelector("main[data-live]") !== null;
 let source = null;
-let lastId = "";
 let waiting = null;
 let isFetching = false;
 let isStale = false;
@@ -13,25 +14,29 @@ function leave(address) {
   location.replace(address);
 }
 
-// Another fetch is asked for while one runs: one more follows it, however many asked.
+// Fetches the page again. Asked while it does, it does so once more, however many asked. Whether the page stays.
 async function refresh() {
   isStale = true;
-  if (isFetching) return;
+  if (isFetching) return true;
   isFetching = true;
   try {
     while (isStale) {
       isStale = false;
-      const answer = await fetch(location.href, { redirect: "manual" });
-      // Sent elsewhere: the page that it is sent to is told why, so it has to be opened and not fetched.
-      if (answer.type === "opaqueredirect") return location.reload();
-      if (answer.status === 404) return leave("/devices/");
-      if (answer.ok) swap(new DOMParser().parseFromString(await answer.text(), "text/html"));
+      // A page that shows no events may be the answer to a form, which is not sent again.
+      const answer = await fetch(isShowing ? location.href : "/devices/", { redirect: "manual" });
+      if (answer.type === "opaqueredirect" || answer.status === 404) {
+        // Opened and not fetched: the page that it is sent to says why.
+        leave("/devices/");
+        return false;
+      }
+      if (answer.ok && isShowing) swap(new DOMParser().parseFromString(await answer.text(), "text/html"));
     }
   } catch {
     tellOffline();
   } finally {
     isFetching = false;
   }
+  return true;
 }
 
 function swap(page) {
@@ -85,25 +90,21 @@ function tellOnline() {
   notice.hidden = true;
 }
 
+// Each stream that opens says "look again" first: what happened while none was open is not missed.
 function open() {
   source?.close();
-  source = new EventSource(lastId ? `/live/?last=${encodeURIComponent(lastId)}` : "/live/");
+  source = new EventSource("/live/");
   source.addEventListener("open", tellOnline);
-  source.addEventListener("device", (event) => {
-    lastId = event.lastEventId;
-    refresh();
-  });
+  if (isShowing) source.addEventListener("device", refresh);
   source.addEventListener("over", (event) => {
-    const why = JSON.parse(event.data).reason ?? "";
-    leave(`/sign-in/?${new URLSearchParams({ why, next: location.pathname })}`);
+    const why = JSON.parse(event.data).reason;
+    if (why) leave(`/sign-in/?${new URLSearchParams({ why, next: location.pathname })}`);
+    else leave("/devices/");
   });
   source.addEventListener("error", () => {
     tellOffline();
-    // The browser gives up for good where the answer is none of a stream: the page itself says why.
-    if (source.readyState === EventSource.CLOSED) {
-      refresh();
-      setTimeout(() => document.hidden || open(), OFFLINE_AFTER);
-    }
+    // The browser gives up for good where the answer is no stream: the page says why, or may follow again.
+    if (source?.readyState === EventSource.CLOSED) setTimeout(resume, OFFLINE_AFTER);
   });
 }
 
@@ -113,15 +114,17 @@ function close() {
   tellOnline();
 }
 
-document.addEventListener("visibilitychange", () => {
-  if (document.hidden) return close();
-  open();
-  refresh();
-});
+async function resume() {
+  if (document.hidden) return;
+  // First the page: where its session has ended it is left, and the stream is not asked for.
+  if (await refresh()) open();
+}
+
+document.addEventListener("visibilitychange", () => (document.hidden ? close() : resume()));
 // Back from the browser's own memory of a page: what it shows may be over.
-addEventListener("pageshow", (event) => event.persisted && refresh());
+addEventListener("pageshow", (event) => event.persisted && resume());
 addEventListener("pagehide", close);
-addEventListener("online", () => document.hidden || open());
+addEventListener("online", resume);
 addEventListener("offline", tellOffline);
 
 if (!document.hidden) open();

@@ -5,7 +5,7 @@ for (const form of document.querySelectorAll("form[data-preferences]")) {
     const button = event.submitter;
     if (button?.name !== "theme") return;
     event.preventDefault();
-    document.documentElement.dataset.theme = button.value === "system" ? "" : button.value;
+    document.documentElement.dataset.theme = button.value;
     for (const other of form.querySelectorAll("button")) {
       other.setAttribute("aria-pressed", String(other === button));
     }
