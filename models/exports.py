@@ -31,7 +31,7 @@ def gather(db: Session, principal: Principal) -> dict[str, Any]:
         "picture": base64.b64encode(picture).decode() if picture else None,
         "sessions": [_shown(row) for row in db.execute(sessions.order_by(kind.sessions.c.id)).mappings()],
         **{
-            table.name: [_shown(row) for row in db.execute(_of(table, principal).order_by(table.c.id)).mappings()]
+            str(table.name): [_shown(row) for row in db.execute(_of(table, principal).order_by(table.c.id)).mappings()]
             for table in (EVENTS, KNOWN_DEVICES, CODES)
         },
     }
