@@ -115,9 +115,8 @@ def local_address(text: str, otherwise: str = HOME) -> str:
 class PageHandler(BaseHandler):
     """A page for a person, who is proved by the session's cookie and nothing else."""
 
-    # Who serves strangers says so; who serves accounts that still have to confirm themselves, too.
+    # Who serves strangers says so.
     is_open: ClassVar[bool] = False
-    for_unconfirmed: ClassVar[bool] = False
 
     def initialize(self) -> None:
         super().initialize()
@@ -156,7 +155,7 @@ class PageHandler(BaseHandler):
         await self._prove()
         if self.is_open:
             return
-        if self.visitor is None and not (self.unconfirmed and self.for_unconfirmed):
+        if self.visitor is None:
             await self.turn_away()
         if method == "post":
             self.require_own_form()
@@ -253,6 +252,18 @@ class PageHandler(BaseHandler):
         sent = self._sent_cookies(self.cookie_name(name))
         return sent[0] if len(sent) == 1 else ""
 
+    def keep_sealed(self, name: str, value: Any, seconds: int) -> None:
+        """Have the browser keep what it can neither read nor change."""
+        self.keep_cookie(name, self.parts.keys.seal(json.dumps([name, value])), seconds)
+
+    def read_sealed(self, name: str) -> Any:
+        """What `keep_sealed` had the browser keep under this name; None where that is not there."""
+        sealed = self.read_cookie(name)
+        opened = self.parts.keys.unseal(sealed) if sealed and sealed.isascii() else None
+        # One cookie's seal is not good for another's.
+        kept_as, value = json.loads(opened) if opened else (None, None)
+        return value if kept_as == name else None
+
     def _sent_cookies(self, name: str) -> list[str]:
         pairs = ";".join(self.request.headers.get_list("Cookie")).split(";")
         split = [pair.partition("=") for pair in pairs]
@@ -342,8 +353,7 @@ class PageHandler(BaseHandler):
         `params` chooses from; `params` fill its {places}.
         """
         if message:
-            sealed = self.parts.keys.seal(json.dumps([message, tone, params]))
-            self.keep_cookie("notice", sealed, NOTICE_SECONDS)
+            self.keep_sealed("notice", [message, tone, params], NOTICE_SECONDS)
         if self.is_strange_cookie:
             self.drop_cookie("session")
         self.set_status(303)
@@ -351,14 +361,11 @@ class PageHandler(BaseHandler):
         self.finish()
 
     def _take_notice(self, language: languages.Language) -> Notice | None:
-        sealed = self.read_cookie("notice")
-        if not sealed:
+        waiting = self.read_sealed("notice")
+        if waiting is None:
             return None
         self.drop_cookie("notice")
-        opened = self.parts.keys.unseal(sealed) if sealed.isascii() else None
-        if opened is None:
-            return None
-        message, tone, params = json.loads(opened)
+        message, tone, params = waiting
         told = (
             language.gettext(message, **params) if isinstance(message, str) else language.ngettext(*message, **params)
         )

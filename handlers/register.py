@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from handlers.forms import TAKEN, WRONG_CODE, Confirmation, Form, FormHandler, Identity, Registration, Reset, clean_code
@@ -52,12 +51,26 @@ class RegisterHandler(EntryHandler):
                 self.tell_code,
             )  # fmt: skip
         except ContactTaken as taken:
-            form.errors[taken.contact] = self._(TAKEN)
-            self._show(kind, form, 400)
+            # A double click, or somebody who has forgotten the account but not its password.
+            if not await self._enter_again(kind, taken.contact, fields[taken.contact], typed.new_password):
+                form.errors[taken.contact] = self._(TAKEN)
+                self._show(kind, form, 400)
             return
         self.parts.delivery.wake()
         await self.enter(kind, row["id"], password_hash)
         self.redirect_to("/confirm/")
+
+    async def _enter_again(self, kind: Kind, contact: Contact, value: str, password: str) -> bool:
+        """Sign in to the account that has the contact, where the password is its own."""
+        row = await self.parts.database.read(accounts.find, kind, contact, value)
+        password_hash = row["password_hash"] if row and row["disabled_at"] is None else None
+        if row and await self.parts.passwords.is_right(password, password_hash):
+            if await self.enter(kind, row["id"], row["password_hash"]):
+                self.go_on(kind, row, HOME)
+                return True
+        elif row:
+            await self.parts.database.write(accounts.refuse, kind, row["id"], self.origin, clock.now())
+        return False
 
     def _read_kind(self, name: str) -> Kind:
         return KINDS.get(name, USER)
@@ -65,13 +78,24 @@ class RegisterHandler(EntryHandler):
     def _show(self, kind: Kind, form: Form, status: int = 200) -> None:
         is_closed = not self.parts.settings.accounts.registration
         fewest = self.parts.settings.accounts.password_length
+        self.know_browser()
         self.render_page("register.html", status, kind=kind, form=form, is_closed=is_closed, fewest=fewest)
 
 
-class ConfirmHandler(FormHandler):
-    """Confirms a contact by its code: of whoever is signed in, or of whoever types it."""
+class _ConfirmingHandler(FormHandler):
+    """A page about contacts that wait for their codes: of whoever is signed in, or of whoever types them."""
 
     is_open = True
+
+    @property
+    def kinds(self) -> list[Kind]:
+        """The kinds of account that the contact may be of."""
+        is_known = self.claims and (self.visitor or self.unconfirmed)
+        return [self.claims.kind] if self.claims and is_known else list(KINDS.values())
+
+
+class ConfirmHandler(_ConfirmingHandler):
+    """Confirms a contact by its code."""
 
     async def get(self) -> None:
         await self._show(Form(), None)
@@ -84,12 +108,12 @@ class ConfirmHandler(FormHandler):
             await self._show(form, form.value("identity"), 400)
             return
         contact, value = found
-        kinds = [self.claims.kind] if self.claims else list(KINDS.values())
         is_done = False
-        for kind in kinds:
+        for kind in self.kinds:
             if contact in kind.contacts and not is_done:
                 is_done = await self._confirm(kind, contact, value, clean_code(typed.code))
-        if not is_done:
+        _, own = await self._read_own()
+        if not is_done and not (own and own.get(contact) == value and own[f"confirmed_{contact}"]):
             form.errors["code"] = self._(WRONG_CODE)
             await self._show(form, form.value("identity"), 400)
             return
@@ -121,10 +145,8 @@ class ConfirmHandler(FormHandler):
         return (self.claims.kind, self.unconfirmed) if self.claims and self.unconfirmed else (None, None)
 
 
-class SendCodeHandler(FormHandler):
+class SendCodeHandler(_ConfirmingHandler):
     """Sends another code; the answer is the same whether or not there is such an account."""
-
-    is_open = True
 
     def get(self) -> None:
         self.redirect_to("/confirm/")
@@ -137,7 +159,7 @@ class SendCodeHandler(FormHandler):
             self.render_page("confirm.html", 400, form=form, row=None, contacts=[], failed=form.value("identity"))
             return
         contact, value = found
-        for kind in [self.claims.kind] if self.claims else KINDS.values():
+        for kind in self.kinds:
             if contact in kind.contacts:
                 await self.parts.database.write(
                     accounts.send_code, kind, contact, value, self.parts.keys, self.parts.settings.accounts,
@@ -172,7 +194,7 @@ class ForgottenHandler(FormHandler):
             self.tell_code,
         )
         self.parts.delivery.wake()
-        self.keep_cookie("reset", self.parts.keys.seal(json.dumps([contact, value])), RESET_SECONDS)
+        self.keep_sealed("reset", [contact, value], RESET_SECONDS)
         self.redirect_to("/reset/code/")
 
 
@@ -212,12 +234,8 @@ class ResetHandler(FormHandler):
         self.redirect_to("/sign-in/", N_("The new password is set, and every device is signed out. Sign in with it."))
 
     def _read_asked(self) -> tuple[Contact, str] | None:
-        sealed = self.read_cookie("reset")
-        opened = self.parts.keys.unseal(sealed) if sealed.isascii() and sealed else None
-        if opened is None:
-            return None
-        contact, value = json.loads(opened)
-        return contact, value
+        asked = self.read_sealed("reset")
+        return (asked[0], asked[1]) if asked else None
 
     def _show(self, form: Form, value: str, status: int = 200) -> None:
         fewest = self.parts.settings.accounts.password_length

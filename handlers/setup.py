@@ -53,4 +53,5 @@ class SetupHandler(EntryHandler):
             raise web.HTTPError(404)
 
     def _show(self, form: Form, status: int = 200) -> None:
+        self.know_browser()
         self.render_page("setup.html", status, form=form, fewest=self.parts.settings.accounts.password_length)

@@ -36,7 +36,7 @@ class EntryHandler(FormHandler):
             kind,
             account_id,
             password_hash,
-            f"browser {self._read_browser()}",
+            f"browser {self.know_browser()}",
             self.origin,
             self.parts.settings.sessions,
             clock.now(),
@@ -56,12 +56,16 @@ class EntryHandler(FormHandler):
         """After signing in: on to `address`, or first to where an account confirms itself."""
         self.redirect_to(address if is_confirmed(kind, account) else "/confirm/")
 
-    def _read_browser(self) -> str:
-        """This browser's own id, which outlives its sessions; a new one where it has none."""
+    def know_browser(self) -> str:
+        """This browser's own id, which outlives its sessions; a new one where it has none.
+
+        Pages with a form give it, so that of a double click both requests come from one browser.
+        """
         sent = self.read_cookie("browser")
-        browser = sent if BROWSER.fullmatch(sent) else secrets.token_urlsafe(16)
-        self.keep_cookie("browser", browser, LONGEST_COOKIE_SECONDS)
-        return browser
+        if not BROWSER.fullmatch(sent):
+            sent = secrets.token_urlsafe(16)
+            self.keep_cookie("browser", sent, LONGEST_COOKIE_SECONDS)
+        return sent
 
 
 def is_confirmed(kind: Kind, account: Row) -> bool:
@@ -117,6 +121,7 @@ class SignInHandler(EntryHandler):
             "reason": None,
             "registration": self.parts.settings.accounts.registration,
         }
+        self.know_browser()
         self.render_page("sign_in.html", status, **shared | values)
 
 

@@ -16,7 +16,7 @@ from models.principals import Principal
 from models.schema import Row
 
 # What proves somebody, and what only means something inside: neither is about the person.
-LEFT_OUT = frozenset({"password_hash", "sid", "hash", "revision", "generation", "kind", "account_id"})
+LEFT_OUT = frozenset({"password_hash", "sid", "device_id", "hash", "revision", "generation", "kind", "account_id"})
 
 
 def gather(db: Session, principal: Principal) -> dict[str, Any]:

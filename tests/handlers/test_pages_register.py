@@ -79,7 +79,7 @@ def test_what_is_wrong_stands_at_its_field_and_the_rest_is_kept(house: House, br
     wrong: list[tuple[dict[str, str], str]] = [
         ({}, KINDS[kind].contacts[0]),
         ({"phone": "12"}, "phone"),
-        ({"phone": taken.contact}, "phone"),
+        ({"phone": taken.contact, "new_password": "another harbour at dawn"}, "phone"),
         ({"phone": new_phone(), "new_password": "short"}, "new_password"),
         ({"phone": new_phone(), "new_password": "password1"}, "new_password"),
         ({"phone": new_phone(), "new_password": "x" * 300}, "new_password"),
@@ -102,6 +102,26 @@ def test_names_of_only_spaces_are_none(house: House, browser: Browser) -> None:
     register(browser, "client", phone=phone, name="   ")
     row = house.read(accounts.find, KINDS["client"], "phone", phone)
     assert row["name"] == ""
+
+
+@each_kind
+def test_a_double_click_makes_one_account_and_goes_on(house: House, browser: Browser, kind: str) -> None:
+    phone = new_phone()
+    form = browser.open(f"/register/?kind={kind}").form("/register/") | {"phone": phone, "new_password": PASSWORD}
+    kept = dict(browser.client.cookies)
+    for _ in range(2):
+        assert browser.post("/register/", form).headers["Location"] == "/confirm/"
+        browser.client.cookies.clear()
+        browser.client.cookies.update(kept)
+    form = register_form(house, browser, kind, phone)
+    for _ in range(2):
+        assert browser.post("/confirm/", form).headers["Location"] == "/devices/"
+
+
+def register_form(house: House, browser: Browser, kind: str, phone: str) -> dict[str, str]:
+    """The form that confirms a phone, filled in by whoever has signed in."""
+    browser.sign_in(Account(kind, 0, phone))
+    return browser.open("/confirm/").form("/confirm/") | {"code": read_code(house, phone)}
 
 
 @each_kind
@@ -153,6 +173,10 @@ def test_a_forgotten_password_is_set_anew_and_every_device_is_signed_out(
 
 
 def test_the_code_page_without_a_question_goes_back_to_it(browser: Browser) -> None:
+    assert browser.get("/reset/code/").headers["Location"] == "/reset/"
+    answer = browser.post("/confirm/send/", {"identity": "nobody@example.com"})
+    notice = answer.headers["Set-Cookie"].partition("notice=")[2].partition(";")[0]
+    browser.client.cookies.set("reset", notice)
     assert browser.get("/reset/code/").headers["Location"] == "/reset/"
     browser.client.cookies.set("reset", "forged")
     assert browser.get("/reset/code/").headers["Location"] == "/reset/"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import jwt
@@ -12,7 +14,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from tests.conftest import KEY, PASSWORD, House
+from tests.conftest import KEY, PASSWORD, House, start_server
 from tests.handlers.browsers import Browser, Page
 
 KINDS = ["user", "client"]
@@ -224,6 +226,38 @@ def test_the_cookie_is_for_this_browser_alone(house: House, browser: Browser) ->
     assert "SameSite=Lax" in cookie
     assert "Path=/" in cookie
     assert "Domain" not in cookie
+
+
+def test_behind_https_the_cookies_are_pinned_to_this_host(
+    house: House, make_url: Callable[[str], str], tmp_path: Path
+) -> None:
+    site = "https://sessions.example.com"
+    server = start_server(tmp_path, make_url("sqlite"), SESSIONS_SERVER__ADDRESS=site)
+    setup = f"/setup/{re.findall(r'/setup/(.*)/', server.log.read_text())[0]}/"
+    fields = {"email": "first@example.com", "new_password": PASSWORD}
+    answer = httpx.post(server.address + setup, data=fields)
+    kept = {one.partition("=")[0]: one for one in answer.headers.get_list("Set-Cookie")}
+    assert set(kept) == {"__Host-session", "__Host-browser", "__Host-notice"}
+    for cookie in kept.values():
+        parts = {part.strip().lower() for part in cookie.split(";")[1:]}
+        assert {"secure", "httponly", "path=/", "samesite=lax"} <= parts
+        assert not any(part.startswith("domain") for part in parts)
+    value = kept["__Host-session"].partition("=")[2].partition(";")[0]
+    assert httpx.get(f"{server.address}/devices/", headers={"Cookie": f"session={value}"}).status_code == 303
+    assert httpx.get(f"{server.address}/devices/", headers={"Cookie": f"__Host-session={value}"}).status_code == 200
+    server.stop()
+
+
+def test_a_double_click_signs_in_once_and_is_no_new_device(house: House, browser: Browser) -> None:
+    account = house.add("user")
+    browser.sign_in(account)
+    other = Browser(house)
+    form = other.open("/sign-in/").form("/sign-in/") | {"identity": account.contact, "password": PASSWORD}
+    kept = {"browser": other.cookie("browser") or ""}
+    for _ in range(2):
+        assert httpx.post(f"{house.address}/sign-in/", data=form, cookies=kept).status_code == 303
+    assert len(live(house, "user", account.id)) == 2
+    other.close()
 
 
 @each_kind
