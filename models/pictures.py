@@ -6,7 +6,6 @@ import hashlib
 import io
 from datetime import datetime
 
-from PIL import Image, ImageOps, UnidentifiedImageError
 from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
@@ -28,6 +27,9 @@ class NotAPicture(ValueError):
 
 def make(content: bytes) -> bytes:
     """The JPEG to keep of an uploaded picture: a square of its middle, upright. Takes a while: not in the loop."""
+    # Megabytes of memory, for the few processes that are sent a picture.
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
     try:
         with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as picture:
             if picture.width * picture.height > MOST_PIXELS:
