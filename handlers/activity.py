@@ -92,15 +92,16 @@ class ActivityHandler(PageHandler):
         before = self.get_query_argument("before", "")
         oldest = read_id(before) if before.isascii() and before.isdigit() else None
         # One more than is shown: it tells whether there are older ones.
+        now = clock.now()
         rows = await self.parts.database.read(
-            events.list_own, self.principal, None, oldest, MOST_ON_A_PAGE + 1, clock.now()
+            events.list_own, self.principal, None, oldest, MOST_ON_A_PAGE + 1, now
         )
         language = self.language
         tellings = [tell(row, language) for row in rows[:MOST_ON_A_PAGE]]
         last = tellings[-1].id if len(rows) > MOST_ON_A_PAGE else None
         self.render_page(
             "activity.html",
-            days=[(day, list(some)) for day, some in groupby(tellings, lambda told: language.day(told.at))],
+            days=[(day, list(some)) for day, some in groupby(tellings, lambda told: language.near_day(told.at, now))],
             is_newest=oldest is None,
             newest="/activity/" if oldest else None,
             older=f"/activity/?{urlencode({'before': last})}" if last else None,

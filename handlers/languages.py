@@ -69,9 +69,14 @@ class Language:
         """8 September 2021."""
         return dates.format_date(at.astimezone(self.zone), "long", self.locale)
 
-    def month(self, at: datetime) -> str:
-        """September 2021."""
-        return dates.format_skeleton("yMMMM", at, self.zone, locale=self.locale)
+    def near_day(self, at: datetime, now: datetime) -> str:
+        """today, yesterday, 8 September, 8 September 2021: as much as has to be said now."""
+        then, today = at.astimezone(self.zone).date(), now.astimezone(self.zone).date()
+        if then == today:
+            return self.gettext(N_("today"))
+        if then == today - timedelta(days=1):
+            return self.gettext(N_("yesterday"))
+        return dates.format_skeleton("MMMMd", then, locale=self.locale) if then.year == today.year else self.day(at)
 
     def hour(self, at: datetime) -> str:
         """12:22."""

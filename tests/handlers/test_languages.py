@@ -52,6 +52,19 @@ def test_times_and_countries_are_told_in_the_language() -> None:
 
 
 @pytest.mark.parametrize(
+    ("passed", "told"),
+    [
+        (timedelta(hours=12), "today"),
+        (timedelta(hours=13), "yesterday"),
+        (timedelta(days=3), "5 September"),
+        (timedelta(days=300), "12 November 2020"),
+    ],
+)
+def test_a_day_is_told_as_far_as_it_has_to_be(passed: timedelta, told: str) -> None:
+    assert languages.Language("en").near_day(NOON - passed, NOON) == told
+
+
+@pytest.mark.parametrize(
     ("passed", "english", "russian"),
     [
         (timedelta(), "1 minute ago", "1 минуту назад"),

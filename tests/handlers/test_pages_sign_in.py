@@ -388,6 +388,28 @@ def test_a_body_that_is_too_large_is_told_in_words(browser: Browser) -> None:
     assert "Nothing was changed" in answer.text
 
 
+def test_while_the_database_is_away_a_page_says_so_and_nobody_is_signed_out(
+    house: House, tmp_path: Path, make_url: Callable[[str], str]
+) -> None:
+    url = make_url("sqlite")
+    server = start_server(tmp_path, url)
+    setup = f"/setup/{re.findall(r'/setup/(.*)/', server.log.read_text())[0]}/"
+    with httpx.Client(base_url=server.address) as client:
+        client.post(setup, data={"email": "first@example.com", "new_password": PASSWORD})
+        for file in Path(url.removeprefix("sqlite:///")).parent.iterdir():
+            file.write_bytes(b"no database " * 20_000)
+        answers = [
+            client.post("/sign-in/", data={"identity": "first@example.com", "password": PASSWORD}),
+            client.get("/devices/"),
+        ]
+    server.stop()
+    for answer in answers:
+        assert answer.status_code == 503
+        assert answer.headers["Retry-After"] == "1"
+        assert "The database can’t be reached" in answer.text.replace("&#39;", "’")
+        assert not answer.headers.get_list("Set-Cookie")
+
+
 def test_pages_are_in_the_language_that_is_asked_for(browser: Browser) -> None:
     answer = browser.get("/sign-in/", headers={"Accept-Language": "ru, en;q=0.5"})
     assert answer.headers["Content-Language"] == "ru"
