@@ -45,7 +45,7 @@ types: $(VENV)/.dev
 	$(PY) -m mypy --strict $(CODE)
 
 templates: $(VENV)/.dev
-	$(if $(shell find templates -name '*.html' 2>/dev/null),$(PY) -m djlint --lint --check templates)
+	$(if $(shell find templates -name '*.html' 2>/dev/null),$(PY) -m djlint --lint templates)
 
 coverage: $(VENV)/.dev
 	@rm -f .coverage .coverage.*

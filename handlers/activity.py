@@ -17,7 +17,8 @@ from models.languages import N_
 from models.schema import Row
 
 MOST_ON_A_PAGE = 30
-EMPHASISED = Markup("<b>{}</b>")
+# Of itself a device may say anything; what turns the text's direction turns it in here alone.
+EMPHASISED = Markup("<b><bdi>{}</bdi></b>")
 
 # For each type of event, and where it matters its cause: the icon, how grave it is, and the sentence.
 SENTENCES: dict[tuple[str, str | None], tuple[str, str, str]] = {
@@ -93,9 +94,7 @@ class ActivityHandler(PageHandler):
         oldest = read_id(before) if before.isascii() and before.isdigit() else None
         # One more than is shown: it tells whether there are older ones.
         now = clock.now()
-        rows = await self.parts.database.read(
-            events.list_own, self.principal, None, oldest, MOST_ON_A_PAGE + 1, now
-        )
+        rows = await self.parts.database.read(events.list_own, self.principal, None, oldest, MOST_ON_A_PAGE + 1, now)
         language = self.language
         tellings = [tell(row, language) for row in rows[:MOST_ON_A_PAGE]]
         last = tellings[-1].id if len(rows) > MOST_ON_A_PAGE else None

@@ -65,7 +65,7 @@ class Device:
     @property
     def sought(self) -> str:
         """The text that a search looks into."""
-        return f"{self.name} {self.described} {self.place} {self.ip} {self.sent}".lower()
+        return clean_name(f"{self.name} {self.described} {self.place} {self.ip} {self.sent}").lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +85,9 @@ def make_device(row: Row, principal: Principal, language: Language, now: datetim
         is_current=is_current,
         is_active=is_current or now - row["last_seen_at"] < ACTIVE,
         kind=row["device_kind"] if row["device_kind"] in GROUPS else "",
-        name=row["name"] or "",
-        described=language.device(row["browser"], row["os"], row["device"]),
+        # Programs name devices too, and with any characters.
+        name=clean_name(row["name"] or ""),
+        described=clean_name(language.device(row["browser"], row["os"], row["device"])),
         browser=row["browser"],
         os=row["os"],
         sent=row["device"],

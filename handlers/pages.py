@@ -167,7 +167,9 @@ class PageHandler(BaseHandler):
         now = clock.now()
         self.visitor = await self.parts.database.read(principals.prove, self.claims, self.device, now)
         if self.visitor:
-            self.parts.activity.note(self.visitor, time.time())
+            # What a script fetches by itself is no sign that somebody is there.
+            if self.request.headers.get("Sec-Fetch-Dest") != "empty":
+                self.parts.activity.note(self.visitor, time.time())
             self.account = await self.parts.database.read(accounts.get, self.visitor.kind, self.visitor.account_id)
         else:
             self.unconfirmed = await self.parts.database.read(principals.recognise, self.claims, now)

@@ -2,6 +2,8 @@
 // session has ended, it is left.
 
 const OFFLINE_AFTER = 3000;
+// "Active now" comes and goes without an event.
+const LOOK_EVERY = 60_000;
 const notice = document.getElementById("offline");
 const isShowing = document.querySelector("main[data-live]") !== null;
 let source = null;
@@ -126,5 +128,7 @@ addEventListener("pageshow", (event) => event.persisted && resume());
 addEventListener("pagehide", close);
 addEventListener("online", resume);
 addEventListener("offline", tellOffline);
+
+setInterval(() => isShowing && source && refresh(), LOOK_EVERY);
 
 if (!document.hidden) open();

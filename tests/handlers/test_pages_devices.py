@@ -186,6 +186,18 @@ def test_a_name_is_kept_as_it_reads(house: House, browser: Browser, typed: str, 
     assert "<script>alert" not in browser.get("/devices/").text
 
 
+def test_a_name_from_a_program_turns_no_text_around(house: House, browser: Browser) -> None:
+    account = sign_in(house, browser, "user")
+    other = house.sign_in(account)
+    house.client.post(
+        "/auth/user/token/", json=account.credentials, headers={b"User-Agent": "\u202eThing/1.0".encode()}
+    )
+    house.ask("PATCH", f"/sessions/session-user-u/{other.session}/", other, json={"name": "\u202egnp.exe"})
+
+    for address in ("/devices/", f"/devices/{other.session}/", "/activity/"):
+        assert not re.search("(?<!<bdi>)\u202e", browser.get(address).text)
+
+
 def test_a_name_that_is_too_long_is_refused_at_its_field(house: House, browser: Browser) -> None:
     account = sign_in(house, browser, "user")
     other = house.sign_in(account, "Thing/1.0")
