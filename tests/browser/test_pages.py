@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import ConsoleMessage, Page
+from sqlalchemy import update
+from sqlalchemy.orm import Session
 
+from models import clock
+from models.schema import KINDS
 from tests.browser.conftest import Open
 from tests.conftest import House
 
 OPEN = ["/sign-in/", "/sign-in/?why=owner", "/register/", "/register/?kind=client", "/confirm/", "/reset/", "/nowhere/"]
 OWN = ["/devices/", "/devices/{id}/", "/activity/", "/account/", "/sign-out/", "/nowhere/"]
 WIDTHS = [360, 768, 1440]
+
+
+def forget_passwords(db: Session, kind: str, account_id: int) -> None:
+    """Let an hour pass since the account's password was given."""
+    table = KINDS[kind].sessions
+    values = {"password_at": clock.now() - timedelta(hours=1)}
+    db.execute(update(table).where(table.c.account_id == account_id).values(values))
 
 
 def walk(site: House, open_page: Open, kind: str, visit: Callable[[Page, str], None], **more: str) -> None:
@@ -29,6 +41,21 @@ def walk(site: House, open_page: Open, kind: str, visit: Callable[[Page, str], N
     page.goto("/devices/")
     page.locator("#end-others").click()
     visit(page, "/devices/ asking")
+    site.write(forget_passwords, kind, account.id)
+    page.locator("#end-others-popover .primary").click()
+    page.fill("[name=prompted_password]", "something else")
+    page.press("[name=prompted_password]", "Enter")
+    page.wait_for_selector("#password-error")
+    visit(page, "the password refused")
+    page.goto(f"/devices/{current}/")
+    page.fill("[name=name]", "n" * 65)
+    page.press("[name=name]", "Enter")
+    page.wait_for_selector("#name-error")
+    visit(page, "a name refused")
+    page.fill("[name=name]", "W" * 64)
+    page.press("[name=name]", "Enter")
+    page.wait_for_selector("#flash")
+    visit(page, "a name taken")
     stranger = open_page(None, "/sign-in/", **more)
     for address in OPEN:
         stranger.goto(address)
