@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from tests.conftest import KEY, PASSWORD, House, start_server
+from tests.conftest import KEY, PASSWORD, House, Server, start_server
 from tests.handlers.browsers import Browser, Page
 
 KINDS = ["user", "client"]
@@ -55,6 +57,24 @@ def other(house: House) -> Iterator[Browser]:
     opened = Browser(house)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Starts a server of the test's own, with its settings."""
+    with contextlib.ExitStack() as stack:
+
+        def run(url: str, **settings: str) -> Server:
+            server = start_server(tmp_path, url, **settings)
+            stack.callback(server.stop)
+            return server
+
+        yield run
+
+
+def read_setup(server: Server) -> str:
+    """Where the server's first account is made."""
+    return f"/setup/{re.findall(r'/setup/(.*)/', server.log.read_text())[0]}/"
 
 
 def live(house: House, kind: str, account: int) -> list[int]:
@@ -229,13 +249,11 @@ def test_the_cookie_is_for_this_browser_alone(house: House, browser: Browser) ->
 
 
 def test_behind_https_the_cookies_are_pinned_to_this_host(
-    house: House, make_url: Callable[[str], str], tmp_path: Path
+    make_url: Callable[[str], str], start: Callable[..., Server]
 ) -> None:
-    site = "https://sessions.example.com"
-    server = start_server(tmp_path, make_url("sqlite"), SESSIONS_SERVER__ADDRESS=site)
-    setup = f"/setup/{re.findall(r'/setup/(.*)/', server.log.read_text())[0]}/"
+    server = start(make_url("sqlite"), SESSIONS_SERVER__ADDRESS="https://sessions.example.com")
     fields = {"email": "first@example.com", "new_password": PASSWORD}
-    answer = httpx.post(server.address + setup, data=fields)
+    answer = httpx.post(server.address + read_setup(server), data=fields)
     kept = {one.partition("=")[0]: one for one in answer.headers.get_list("Set-Cookie")}
     assert set(kept) == {"__Host-session", "__Host-browser", "__Host-notice"}
     for cookie in kept.values():
@@ -245,7 +263,6 @@ def test_behind_https_the_cookies_are_pinned_to_this_host(
     value = kept["__Host-session"].partition("=")[2].partition(";")[0]
     assert httpx.get(f"{server.address}/devices/", headers={"Cookie": f"session={value}"}).status_code == 303
     assert httpx.get(f"{server.address}/devices/", headers={"Cookie": f"__Host-session={value}"}).status_code == 200
-    server.stop()
 
 
 def test_a_double_click_signs_in_once_and_is_no_new_device(house: House, browser: Browser) -> None:
@@ -389,25 +406,25 @@ def test_a_body_that_is_too_large_is_told_in_words(browser: Browser) -> None:
 
 
 def test_while_the_database_is_away_a_page_says_so_and_nobody_is_signed_out(
-    house: House, tmp_path: Path, make_url: Callable[[str], str]
+    make_url: Callable[[str], str], start: Callable[..., Server]
 ) -> None:
-    url = make_url("sqlite")
-    server = start_server(tmp_path, url)
-    setup = f"/setup/{re.findall(r'/setup/(.*)/', server.log.read_text())[0]}/"
-    with httpx.Client(base_url=server.address) as client:
-        client.post(setup, data={"email": "first@example.com", "new_password": PASSWORD})
-        for file in Path(url.removeprefix("sqlite:///")).parent.iterdir():
-            file.write_bytes(b"no database " * 20_000)
-        answers = [
-            client.post("/sign-in/", data={"identity": "first@example.com", "password": PASSWORD}),
+    url = make_url("postgresql")
+    server = start(url)
+    place, _, name = url.rpartition("/")
+    with httpx.Client(base_url=server.address, timeout=30) as client:
+        client.post(read_setup(server), data={"email": "first@example.com", "new_password": PASSWORD})
+        assert client.get("/devices/").status_code == 200
+        close = f"ALTER DATABASE {name} ALLOW_CONNECTIONS false"
+        end = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+        subprocess.run(["psql", "-q", f"{place}/postgres", "-c", close, "-c", end], check=True, capture_output=True)
+        for answer in (
             client.get("/devices/"),
-        ]
-    server.stop()
-    for answer in answers:
-        assert answer.status_code == 503
-        assert answer.headers["Retry-After"] == "1"
-        assert "Try again in a moment" in answer.text
-        assert not any(one.startswith("session=") for one in answer.headers.get_list("Set-Cookie"))
+            client.post("/sign-in/", data={"identity": "first@example.com", "password": PASSWORD}),
+        ):
+            assert answer.status_code == 503
+            assert answer.headers["Retry-After"] == "1"
+            assert "Try again in a moment" in answer.text
+            assert not any(one.startswith("session=") for one in answer.headers.get_list("Set-Cookie"))
 
 
 def test_pages_are_in_the_language_that_is_asked_for(browser: Browser) -> None:
