@@ -12,11 +12,12 @@ TESTS ?=
 CODE = $(wildcard *.py handlers models tests benchmarks)
 COMPILE = CUSTOM_COMPILE_COMMAND="make lock" $(PY) -m piptools compile --quiet --generate-hashes --allow-unsafe \
 	--strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links $(if $(UPGRADE),--upgrade)
+PYBABEL = $(PY) -m babel.messages.frontend --quiet
 TOTAL = $(PY) -m coverage report --format=total --include='handlers/*,models/*'
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test check lint types templates coverage lock clean
+.PHONY: help run demo test check lint types templates coverage text screenshots lock clean
 
 help: ## Print this list
 	@echo "make TARGET, where TARGET is one of:"
@@ -44,12 +45,22 @@ types: $(VENV)/.dev
 	$(PY) -m mypy --strict $(CODE)
 
 templates: $(VENV)/.dev
-	$(if $(shell find templates -name '*.html' 2>/dev/null),$(PY) -m djlint --lint --check templates)
+	$(if $(shell find templates -name '*.html' 2>/dev/null),$(PY) -m djlint --lint templates)
 
 coverage: $(VENV)/.dev
 	@rm -f .coverage .coverage.*
 	$(PY) -m coverage run -m pytest $(TESTS)
 	@$(PY) -m coverage combine --quiet
+
+text: $(VENV)/.dev ## Bring the catalogues in locale/ up to date with the texts in code and templates
+	$(PYBABEL) extract --mapping=babel.cfg --keyword=N_ --keyword=NN_:1,2 --no-location --sort-output --project=Sessions \
+		--output=locale/messages.pot .
+	@for language in en ru; do $(PYBABEL) update --input-file=locale/messages.pot --output-dir=locale \
+		--locale=$$language --no-fuzzy-matching --ignore-obsolete --width=110; done
+	@rm locale/messages.pot
+
+screenshots: $(VENV)/.dev ## Take the pictures that the README shows
+	$(PY) -m tests.browser.screenshots docs/screenshots
 
 lock: $(VENV)/.dev ## Remake both lock files from pyproject.toml (UPGRADE=1: with the newest versions)
 	$(COMPILE) --output-file=requirements.txt pyproject.toml

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from tornado import web
 
+from handlers import account, register
 from handlers.accounts import AccountHandler
+from handlers.activity import ActivityHandler
+from handlers.devices import DeviceEndHandler, DeviceListHandler, DevicePageHandler, OtherDevicesEndHandler
 from handlers.docs import DOCS_FILE, DocsFileHandler, DocsHandler, OpenApiHandler
-from handlers.live import LiveHandler
-from handlers.operations import HealthHandler, MetricsHandler, ReadyHandler, SlashHandler
+from handlers.live import LiveHandler, LivePageHandler
+from handlers.operations import HealthHandler, MetricsHandler, ReadyHandler, SlashHandler, UnknownHandler
+from handlers.pages import HomeHandler, UnknownPageHandler
+from handlers.preferences import PreferencesHandler
 from handlers.sessions import (
     ImageHandler,
     OtherSessionsHandler,
@@ -16,6 +21,9 @@ from handlers.sessions import (
     SessionListHandler,
     SessionNameHandler,
 )
+from handlers.setup import SetupHandler
+from handlers.sign_in import EndLinkHandler, SignInHandler, SignOutHandler
+from handlers.static import StaticHandler
 from handlers.tokens import (
     ConfirmHandler,
     PasswordHandler,
@@ -61,4 +69,52 @@ OPERATIONS: list[tuple[str, type[web.RequestHandler]]] = [
     ("/docs/", DocsHandler),
 ]
 
-ROUTES = [*API, *FILES, *OPERATIONS, *((address.removesuffix("/"), SlashHandler) for address, _ in API)]
+# What people open.
+PAGES: list[tuple[str, type[web.RequestHandler]]] = [
+    ("/", HomeHandler),
+    ("/sign-in/", SignInHandler),
+    ("/sign-out/", SignOutHandler),
+    (f"/end/{KIND}-{ID}-(?P<mark>[0-9a-f]{{64}})/", EndLinkHandler),
+    ("/register/", register.RegisterHandler),
+    ("/confirm/", register.ConfirmHandler),
+    ("/confirm/send/", register.SendCodeHandler),
+    ("/reset/", register.ForgottenHandler),
+    ("/reset/code/", register.ResetHandler),
+    ("/setup/(?P<code>[0-9a-f]+)/", SetupHandler),
+    ("/devices/", DeviceListHandler),
+    ("/devices/end-others/", OtherDevicesEndHandler),
+    (f"/devices/{ID}/", DevicePageHandler),
+    (f"/devices/{ID}/end/", DeviceEndHandler),
+    ("/activity/", ActivityHandler),
+    ("/account/", account.AccountHandler),
+    ("/account/fields/", account.FieldsHandler),
+    ("/account/(?P<name>email|phone)/", account.ContactHandler),
+    ("/account/(?P<name>email|phone)/confirm/", account.ContactCodeHandler),
+    ("/account/picture/", account.PictureHandler),
+    ("/account/picture/remove/", account.NoPictureHandler),
+    ("/account/password/", account.PasswordHandler),
+    ("/account/telling/", account.TellingHandler),
+    ("/account/download/", account.DownloadHandler),
+    ("/live/", LivePageHandler),
+    ("/preferences/", PreferencesHandler),
+]
+
+STATIC: list[tuple[str, type[web.RequestHandler]]] = [
+    ("/static/(?P<state>[0-9a-f]+)/(?P<name>.+)", StaticHandler),
+]
+
+# What is none of these: programs are told in JSON, people by a page.
+UNKNOWN: list[tuple[str, type[web.RequestHandler]]] = [
+    ("/+(?:sessions|auth|accounts)/.*", UnknownHandler),
+    (".*", UnknownPageHandler),
+]
+
+ROUTES = [
+    *API,
+    *FILES,
+    *OPERATIONS,
+    *PAGES,
+    *STATIC,
+    *((address.removesuffix("/"), SlashHandler) for address, _ in [*API, *PAGES] if address != "/"),
+    *UNKNOWN,
+]

@@ -62,7 +62,8 @@ class Application(web.Application):
         if not lengths and not request.headers.get_list("Transfer-Encoding"):
             return delegate
         most = getattr(getattr(delegate, "handler_class", None), "largest_body", LARGEST_BODY)
-        refuse = self.get_handler_delegate(request, self._too_large)
+        too_large = getattr(getattr(delegate, "handler_class", None), "too_large", self._too_large)
+        refuse = self.get_handler_delegate(request, too_large)
         if any(length.isascii() and length.isdigit() and int(length[:19]) > most for length in lengths):
             return refuse
         return _LimitedBody(delegate, refuse, most)

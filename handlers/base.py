@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from asyncio import Future
 from collections.abc import Awaitable, Mapping
 from functools import cache, lru_cache
 from http import HTTPStatus
@@ -164,6 +165,40 @@ class BaseHandler(web.RequestHandler):
             log.error("unexpected error", path=self.request.path, exc_info=exc_info)
 
 
+class TooLarge(BaseHandler):
+    """Told at once; but what still comes is read to its end: closing on it would cut the answer off."""
+
+    is_open = True
+    _told: Future[None] | None = None
+
+    async def prepare(self) -> None:
+        self.write_error(413)
+        if self._told:
+            await self._told
+
+    def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> Future[None]:
+        """Send the answer; the request is over when its body is."""
+        if self._told is None and chunk is not None:
+            self.write(chunk)
+            self.set_header("Content-Length", str(sum(map(len, self._write_buffer))))
+            self._told = self.flush()
+            return self._told
+        return super().finish(chunk)
+
+    def data_received(self, chunk: bytes) -> None:
+        """Dropped."""
+
+    def on_connection_close(self) -> None:
+        # Tornado waits no longer for the body, and finishes nothing.
+        super().on_connection_close()
+        self.on_finish()
+
+    def get(self, *_args: str, **_kwargs: str) -> None:
+        self.finish()
+
+    head = post = put = patch = delete = options = get
+
+
 class ApiHandler(BaseHandler):
     """JSON for programs, which prove themselves by a Bearer token and nothing else."""
 
@@ -256,7 +291,7 @@ class ApiHandler(BaseHandler):
     @cache
     def methods(cls) -> list[str]:
         """The methods that this address answers."""
-        own = [name for name in ("GET", "POST", "PATCH", "DELETE") if _answers(cls, name.lower())]
+        own = [name for name in ("GET", "POST", "PATCH", "DELETE") if answers_method(cls, name.lower())]
         return [*own, *(["HEAD"] if "GET" in own else []), "OPTIONS"]
 
     def options(self, *_args: str, **_kwargs: str) -> None:
@@ -275,7 +310,8 @@ _DETAILS = {
 }
 
 
-def _answers(handler: type[web.RequestHandler], method: str) -> bool:
+def answers_method(handler: type[web.RequestHandler], method: str) -> bool:
+    """Whether `handler` has a method of its own for requests of `method`."""
     return getattr(handler, method) is not getattr(web.RequestHandler, method)
 
 

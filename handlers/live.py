@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from asyncio import CancelledError, Future
+from typing import NoReturn
 
 import orjson
+from tornado import web
 from tornado.iostream import IOStream, StreamBufferFullError, StreamClosedError
 
 from handlers.application import Application
 from handlers.base import ApiHandler, BaseHandler
+from handlers.pages import PageHandler
 from models import clock, principals
 from models.database import Happened
 from models.principals import Principal
@@ -94,6 +97,19 @@ class LiveHandler(ApiHandler):
 
     async def get(self) -> None:
         await open_stream(self, self.principal, self.read_claims())
+
+
+class LivePageHandler(PageHandler):
+    """The same for the account's open pages."""
+
+    async def get(self) -> None:
+        if self.claims is None:
+            raise web.HTTPError(403)
+        await open_stream(self, self.principal, self.claims)
+
+    async def turn_away(self) -> NoReturn:
+        """A script asks: it is told, and not sent to another page."""
+        raise web.HTTPError(403)
 
 
 async def open_stream(handler: BaseHandler, principal: Principal, claims: Claims) -> None:

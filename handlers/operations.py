@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import CONTENT_TYPE_LATEST
 from tornado import web
 
-from handlers.base import ApiHandler
+from handlers.base import ApiHandler, TooLarge
 from handlers.requests import render_metrics
 from models.database import DatabaseUnavailable
 
@@ -51,33 +51,8 @@ class UnknownHandler(ApiHandler):
 
 
 @web.stream_request_body
-class TooLargeHandler(ApiHandler):
+class TooLargeHandler(TooLarge, ApiHandler):
     """A body that is larger than any that the address takes."""
-
-    is_open = True
-
-    async def prepare(self) -> None:
-        # Told at once; but what still comes is read to its end: closing on it would cut the answer off.
-        self.set_status(413)
-        self.set_header("Content-Length", str(len(TOO_LARGE)))
-        self.write(TOO_LARGE)
-        await self.flush()
-
-    def data_received(self, chunk: bytes) -> None:
-        """Dropped."""
-
-    def on_connection_close(self) -> None:
-        # Tornado waits no longer for the body, and finishes nothing.
-        super().on_connection_close()
-        self.on_finish()
-
-    def get(self, *_args: str, **_kwargs: str) -> None:
-        self.finish()
-
-    head = post = put = patch = delete = options = get
-
-
-TOO_LARGE = b'{"detail":"The body is too large."}'
 
 
 class SlashHandler(ApiHandler):

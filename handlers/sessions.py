@@ -12,7 +12,7 @@ from tornado import web
 from handlers.answers import DEFAULT_IMAGE, Answer, shape_details, shape_session
 from handlers.base import ApiHandler, Refusal, forbidden, read_id, tell_errors
 from handlers.bodies import Naming
-from models import clock, principals, sessions
+from models import clock, pictures, principals, sessions
 from models.schema import KINDS
 from models.tokens import Claims
 
@@ -154,8 +154,12 @@ class ImageHandler(ApiHandler):
     is_open = True
 
     async def get(self, kind: str, id: str, file: str) -> None:
-        if file != DEFAULT_IMAGE:
+        if file == DEFAULT_IMAGE:
+            jpeg: bytes | None = IMAGE_FILE.read_bytes()
+        else:
+            jpeg = await self.parts.database.read(pictures.get, KINDS[kind], read_id(id), file)
+        if jpeg is None:
             raise web.HTTPError(404)
         self.set_header("Content-Type", "image/jpeg")
         self.set_header("Cache-Control", "public, max-age=86400")
-        self.finish(IMAGE_FILE.read_bytes())
+        self.finish(jpeg)

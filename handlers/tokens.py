@@ -7,6 +7,7 @@ import asyncio
 from handlers.answers import shape_account, shape_tokens
 from handlers.base import ApiHandler, Refusal, forbidden, not_valid
 from handlers.bodies import CONFIRMATION, CONTACT, REGISTRATION, SIGN_IN, PasswordChange, Refresh
+from handlers.letters import make_announcement
 from models import accounts, clock, sessions
 from models.accounts import Contact, ContactTaken
 from models.contacts import normalise_email, normalise_phone
@@ -59,7 +60,9 @@ class TokenHandler(StrangerHandler):
                 await asyncio.to_thread(self.origin.described),
                 self.parts.settings.sessions,
                 clock.now(),
+                announcement=make_announcement(self),
             )
+            self.parts.delivery.wake()
         if started is None:
             account_id = row["id"] if row else None
             await self.parts.database.write(accounts.refuse, of, account_id, self.origin, clock.now())

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import func, insert, literal, select, update
+from sqlalchemy import func, insert, literal, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -21,6 +21,14 @@ from models.settings import AccountSettings
 
 Contact = Literal["email", "phone"]
 CHANNELS: dict[Contact, Channel] = {"email": "mail", "phone": "sms"}
+# The subject and the text that tell a code, and how many minutes it is good for.
+TellCode = Callable[[str, int], tuple[str, str]]
+
+
+def tell_code(code: str, minutes: int) -> tuple[str, str]:
+    """For whoever has told no language."""
+    sentence = f"Your code is {code}. It is good for {minutes} minutes and for one use.\n"
+    return f"{code} is your code", sentence + "If you did not ask for it, ignore this message."
 
 
 class ContactTaken(Exception):
@@ -44,8 +52,8 @@ def create(
             row = db.execute(insert(kind.accounts).values(values).returning(*kind.accounts.c)).mappings().one()
     except IntegrityError as error:
         # Two registered at once; the constraint's name or the message says with which contact.
-        text = str(error.orig)
-        raise ContactTaken("email" if "email" in text and "email" in kind.contacts else "phone") from None
+        message = str(error.orig)
+        raise ContactTaken("email" if "email" in message and "email" in kind.contacts else "phone") from None
     events.append(db, events.make(kind, row["id"], Type.REGISTERED, now, origin=origin))
     return row
 
@@ -59,12 +67,13 @@ def register(
     keys: KeySet,
     settings: AccountSettings,
     now: datetime,
+    tell: TellCode = tell_code,
 ) -> Row:
     """Make an account and queue the codes that confirm its contacts; raises ContactTaken."""
     row = create(db, kind, fields, password_hash, origin, now)
     for contact in kind.contacts:
         if row[contact]:
-            _send_code(db, kind, row, contact, keys, settings, now)
+            queue_code(db, kind, row, f"confirm {contact}", contact, row[contact], keys, settings, now, tell)
     return row
 
 
@@ -90,12 +99,19 @@ def refuse(db: Session, kind: Kind, account_id: int | None, origin: Origin, now:
 
 
 def send_code(
-    db: Session, kind: Kind, contact: Contact, value: str, keys: KeySet, settings: AccountSettings, now: datetime
+    db: Session,
+    kind: Kind,
+    contact: Contact,
+    value: str,
+    keys: KeySet,
+    settings: AccountSettings,
+    now: datetime,
+    tell: TellCode = tell_code,
 ) -> None:
     """Queue a new code for a contact that is not confirmed yet; whether there was one stays unsaid."""
     row = find(db, kind, contact, value)
     if row and row["disabled_at"] is None and not row[f"confirmed_{contact}"]:
-        _send_code(db, kind, row, contact, keys, settings, now)
+        queue_code(db, kind, row, f"confirm {contact}", contact, value, keys, settings, now, tell)
 
 
 def confirm(
@@ -115,7 +131,7 @@ def confirm(
     if not codes.use(db, keys, kind, row["id"], f"confirm {contact}", code, now):
         return None
     events.append(db, events.make(kind, row["id"], Type.CONFIRMED, now, cause=contact, origin=origin))
-    return _change(db, kind, row["id"], now, {f"confirmed_{contact}": True})
+    return change(db, kind, row["id"], now, {f"confirmed_{contact}": True})
 
 
 def change_password(
@@ -126,14 +142,8 @@ def change_password(
     False where the session has ended meanwhile, or another change came first.
     """
     kind = principal.kind
-    accounts = kind.accounts.c
-    mine = [
-        accounts.id == principal.account_id,
-        accounts.password_hash == old_hash,
-        is_proven(kind, principal.is_staff),
-    ]
-    change = {"password_hash": new_hash}
-    if not _change(db, kind, principal.account_id, now, change, *mine, asked=principal.values(now)):
+    conditions = [kind.accounts.c.password_hash == old_hash, is_proven(principal, now)]
+    if not change(db, kind, principal.account_id, now, {"password_hash": new_hash}, *conditions):
         return False
     made = events.make(kind, principal.account_id, Type.PASSWORD_CHANGED, now, by=principal, origin=origin)
     events.append(db, made)
@@ -148,6 +158,53 @@ def change_password(
         origin=origin,
     )
     return True
+
+
+def send_reset(
+    db: Session, contact: Contact, value: str, keys: KeySet, settings: AccountSettings, now: datetime, tell: TellCode
+) -> None:
+    """Queue a code that sets a new password to whoever has this contact; whether anybody has stays unsaid."""
+    for kind in KINDS.values():
+        row = find(db, kind, contact, value) if contact in kind.contacts else None
+        if row and row["disabled_at"] is None:
+            queue_code(db, kind, row, f"reset {contact}", contact, value, keys, settings, now, tell)
+
+
+def reset_password(
+    db: Session,
+    contact: Contact,
+    value: str,
+    code: str,
+    new_hash: str,
+    origin: Origin,
+    keys: KeySet,
+    now: datetime,
+) -> bool:
+    """Set the password of the account that `code` was sent to, and end every session of it.
+
+    False where the code is not good. A good one also proves the contact that it came by.
+    """
+    for kind in KINDS.values():
+        row = find(db, kind, contact, value) if contact in kind.contacts else None
+        if row is None or row["disabled_at"] is not None:
+            continue
+        if not codes.use(db, keys, kind, row["id"], f"reset {contact}", code, now):
+            continue
+        change(db, kind, row["id"], now, {"password_hash": new_hash, f"confirmed_{contact}": True})
+        events.append(db, events.make(kind, row["id"], Type.PASSWORD_CHANGED, now, cause="reset", origin=origin))
+        sessions.end_account(db, kind, row["id"], Cause.PASSWORD, now, origin=origin)
+        return True
+    return False
+
+
+def create_first(
+    db: Session, kind: Kind, fields: Mapping[str, Any], password_hash: str, origin: Origin, now: datetime
+) -> Row | None:
+    """Make the first account of all; None where there is one by now."""
+    if db.get_bind().dialect.name == "postgresql":
+        # Two that do so at once: the second waits, and finds the first's.
+        db.execute(text("SELECT pg_advisory_xact_lock(hashtext('sessions setup'))"))
+    return create(db, kind, fields, password_hash, origin, now) if is_empty(db) else None
 
 
 def change_by_staff(
@@ -165,7 +222,7 @@ def change_by_staff(
     Disabling ends its sessions. None where `principal` is not staff or there is no such account; the
     operator at the command line is no principal, and may.
     """
-    allowed = [] if principal is None else [literal(principal.is_staff), is_proven(principal.kind, principal.is_staff)]
+    allowed = [] if principal is None else [literal(principal.is_staff), is_proven(principal, now)]
     values: dict[str, Any] = {}
     made: list[tuple[Type, str | None]] = []
     if confirmed:
@@ -174,8 +231,7 @@ def change_by_staff(
     if disabled is not None:
         values["disabled_at"] = now if disabled else None
         made.append((Type.DISABLED if disabled else Type.ENABLED, None))
-    asked = principal.values(now) if principal else {}
-    row = _change(db, kind, account_id, now, values, *allowed, asked=asked)
+    row = change(db, kind, account_id, now, values, *allowed)
     if row is None or not made:
         return row
     events.append(
@@ -187,44 +243,36 @@ def change_by_staff(
     return row
 
 
-def _change(
-    db: Session,
-    kind: Kind,
-    account_id: int,
-    now: datetime,
-    values: dict[str, Any],
-    *conditions: Any,
-    asked: dict[str, Any] | None = None,
+def change(
+    db: Session, kind: Kind, account_id: int, now: datetime, values: dict[str, Any], *conditions: Any
 ) -> Row | None:
-    """Change an account where `conditions` hold, which are asked with `asked`; None where they don't."""
+    """Change an account, and with it its revision; None where there is none that meets the conditions."""
     accounts = kind.accounts
     return (
         db.execute(
             update(accounts)
             .where(accounts.c.id == account_id, *conditions)
             .values(values | {"updated_at": now, "revision": accounts.c.revision + 1})
-            .returning(*accounts.c),
-            asked or {},
+            .returning(*accounts.c)
         )
         .mappings()
         .first()
     )
 
 
-def _send_code(
+def queue_code(
     db: Session,
     kind: Kind,
     row: Row,
+    purpose: str,
     contact: Contact,
+    value: str,
     keys: KeySet,
     settings: AccountSettings,
     now: datetime,
+    tell: TellCode,
 ) -> None:
-    code = codes.make(db, keys, kind, row["id"], f"confirm {contact}", settings, now)
-    if code is None:
-        return
-    text = (
-        f"Your code is {code}. It is good for {settings.code_minutes} minutes and for one use.\n"
-        "If you did not ask for it, ignore this message."
-    )
-    messages.queue(db, keys, Letter(CHANNELS[contact], row[contact], f"{code} is your code", text), now)
+    """Queue a new code for `purpose` to a contact, unless one was sent a moment ago."""
+    code = codes.make(db, keys, kind, row["id"], purpose, settings, now)
+    if code is not None:
+        messages.queue(db, keys, Letter(CHANNELS[contact], value, *tell(code, settings.code_minutes)), now)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, bindparam, insert
+from sqlalchemy import BigInteger, bindparam, insert, select
 from sqlalchemy.orm import Session
 
 from models import clock
 from models.database import Statement
 from models.origins import Origin
-from models.principals import Principal
-from models.schema import Base, Kind
+from models.principals import Principal, is_proven
+from models.schema import Base, Kind, Row
 
 EVENTS = Base.metadata.tables["events"]
 _VALUES = {
@@ -34,6 +35,8 @@ class Type(StrEnum):
     REFUSED = "refused"
     NAMED = "named"
     ENDED = "ended"
+    # A contact was replaced by another; which one is the cause.
+    CHANGED = "changed"
     PASSWORD_CHANGED = "password_changed"  # noqa: S105
     DISABLED = "disabled"
     ENABLED = "enabled"
@@ -44,6 +47,8 @@ class Cause(StrEnum):
 
     SIGNED_OUT = "signed_out"
     OWNER = "owner"
+    # By the link in the message that told of a new device: whoever reads the account's mail.
+    LINK = "link"
     STAFF = "staff"
     EXPIRED = "expired"
     CAP = "cap"
@@ -84,3 +89,18 @@ def make(
 def append(db: Session, *made: dict[str, Any]) -> None:
     """Write events to the log."""
     _APPEND.run(db, *made)
+
+
+def list_own(
+    db: Session, principal: Principal, session_id: int | None, before: int | None, most: int, now: datetime
+) -> Sequence[Row]:
+    """The latest `most` events of the principal's account, or of one of its sessions, that are older than the
+    event `before`; newest first."""
+    columns = EVENTS.c
+    wanted = [columns.kind == principal.kind.name, columns.account_id == principal.account_id]
+    if session_id is not None:
+        wanted.append(columns.session_id == session_id)
+    if before is not None:
+        wanted.append(columns.id < before)
+    found = select(EVENTS).where(*wanted, is_proven(principal, now)).order_by(columns.id.desc()).limit(most)
+    return db.execute(found).mappings().all()

@@ -8,10 +8,11 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Select, bindparam, false, literal_column, select
+from sqlalchemy.orm import Session
 
 from models import clock
 from models.database import Database, Statement
-from models.schema import KINDS, USER, Kind
+from models.schema import KINDS, USER, Kind, Row
 from models.tokens import Claims
 
 
@@ -75,12 +76,32 @@ async def prove(database: Database, claims: Claims, device: str, now: int) -> tu
     return Principal(kind, claims.account_id, session_id, bool(staff)), revision
 
 
-@cache
-def is_proven(kind: Kind, staff: bool) -> ColumnElement[bool]:
-    """Whether a principal of `kind` still is what it was proved to be: part of every statement that it causes.
+def recognise(db: Session, claims: Claims, now: datetime) -> Row | None:
+    """The account of a live session that still has to confirm itself; None where there is no such.
 
-    Its values are `Principal.values`.
+    Such an account can do nothing but that, so it is no principal.
     """
+    accounts, sessions = claims.kind.accounts, claims.kind.sessions.c
+    return (
+        db.execute(
+            select(accounts)
+            .join(claims.kind.sessions, accounts.c.id == sessions.account_id)
+            .where(sessions.sid == claims.sid, sessions.account_id == claims.account_id, sessions.expires_at > now)
+            .where(accounts.c.disabled_at.is_(None), ~claims.kind.is_confirmed)
+        )
+        .mappings()
+        .first()
+    )
+
+
+def is_proven(principal: Principal, now: datetime) -> ColumnElement[bool]:
+    """Whether the principal still is what it was proved to be: part of every statement that it causes."""
+    return proving(principal.kind, principal.is_staff).params(principal.values(now))
+
+
+@cache
+def proving(kind: Kind, staff: bool) -> ColumnElement[bool]:
+    """The same for every principal of `kind`, for statements that are built once; asked with `Principal.values`."""
     accounts, sessions = kind.accounts.alias("caller"), kind.sessions.alias("calling")
     conditions = [
         sessions.c.id == bindparam("calling"),

@@ -14,11 +14,13 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
     TypeDecorator,
     or_,
+    true,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 
@@ -77,6 +79,10 @@ class Account(Numbered):
     address: Mapped[str] = mapped_column(default="")
     phone: Mapped[str | None] = mapped_column(unique=True)
     image: Mapped[str | None]
+    # Whether a sign-in on a device never seen before is told to the account by mail or SMS.
+    tells_new_devices: Mapped[bool] = mapped_column(default=True, server_default=true())
+    # The language that its messages are written in; empty: none was told.
+    language: Mapped[str] = mapped_column(default="", server_default="")
     password_hash: Mapped[str]
     confirmed_phone: Mapped[bool] = mapped_column(default=False)
     confirmed_by_staff_at: Mapped[datetime | None]
@@ -129,6 +135,10 @@ class DeviceSession(Numbered):
     # Counts the refresh tokens given: only the newest is good, and for a moment the one before it.
     generation: Mapped[int] = mapped_column(default=1)
     refreshed_at: Mapped[datetime]
+    # When the account's password was last given in this session; none: it was started without.
+    password_at: Mapped[datetime | None]
+    # "device": the account had never signed in on it; "country": nor ever from there; "": neither.
+    novelty: Mapped[str] = mapped_column(default="", server_default="")
 
     @declared_attr
     def account_id(cls) -> Mapped[int]:
@@ -213,6 +223,31 @@ class Message(Numbered, Base):
     attempts: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[datetime]
     due_at: Mapped[datetime]
+
+
+class KnownDevice(Numbered, Base):
+    """A device or a country that an account has signed in from: what is not in here is new to it."""
+
+    __tablename__ = "known_devices"
+    __table_args__ = (Index(None, "kind", "account_id", "mark", unique=True), {"sqlite_autoincrement": True})
+
+    kind: Mapped[str]
+    account_id: Mapped[int] = mapped_column(Id)
+    mark: Mapped[str]
+    created_at: Mapped[datetime]
+
+
+class Picture(Numbered, Base):
+    """An account's own picture; in the database, so that every server has it."""
+
+    __tablename__ = "pictures"
+    __table_args__ = (Index(None, "kind", "account_id", unique=True), {"sqlite_autoincrement": True})
+
+    kind: Mapped[str]
+    account_id: Mapped[int] = mapped_column(Id)
+    # Named by its content: a picture that changes has another address.
+    file: Mapped[str]
+    jpeg: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

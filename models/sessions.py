@@ -25,11 +25,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
-from models import clock, events
+from models import clock, events, known_devices
+from models.announcements import Announcement
 from models.database import Database, Statement
-from models.events import Cause, Type
+from models.events import EVENTS, Cause, Type
 from models.origins import Origin
-from models.principals import Principal, is_proven, is_staff, proof
+from models.principals import Principal, is_proven, is_staff, proof, proving
 from models.schema import KINDS, UTC, Kind, Row
 from models.settings import SessionSettings
 from models.tokens import Claims
@@ -53,7 +54,7 @@ def visible_to(of: Kind, staff: bool, kind: Kind) -> ColumnElement[bool]:
     """Which sessions of `kind` a principal of `of` may see and therefore end: the live ones of its own account;
     for staff all that are live. Its values are `Principal.values`."""
     allowed = true() if staff else owned_by(of, kind)
-    return and_(kind.sessions.c.expires_at > bindparam("now", type_=BigInteger), allowed, is_proven(of, staff))
+    return and_(kind.sessions.c.expires_at > bindparam("now", type_=BigInteger), allowed, proving(of, staff))
 
 
 @cache
@@ -268,8 +269,15 @@ def start(
     origin: Origin,
     settings: SessionSettings,
     now: datetime,
+    *,
+    previous: Claims | None = None,
+    announcement: Announcement | None = None,
+    language: str | None = None,
 ) -> Started | None:
     """Start a session, in place of the same device's; past the cap, end the one seen longest ago.
+
+    `previous` is the session that the browser was in, and is no more. `announcement` is sent where the account has
+    never signed in on this device, and wants to know; where it has, `language` becomes the account's.
 
     None where the account is gone or disabled, or where its password is no longer the one that was checked.
     """
@@ -294,6 +302,12 @@ def start(
     if device_id is not None:
         values = {"account_id": account_id, "device_id": device_id}
         end_where(db, kind, _of_device(kind), values, Cause.REPLACED, now, origin=origin)
+    if previous:
+        end_where(db, previous.kind, _of_sid(previous.kind), {"sid": previous.sid}, Cause.REPLACED, now, origin=origin)
+    novelty = known_devices.meet(db, kind, account_id, device_id, origin, now)
+    if language and language != account["language"] and novelty != "device":
+        # A stranger's browser does not choose what the owner reads.
+        db.execute(update(kind.accounts).where(accounts.id == account_id).values(language=language))
     limits = settings.limits(kind, account["staff"])
     session = (
         db.execute(
@@ -312,6 +326,8 @@ def start(
                 created_at=now,
                 last_seen_at=now,
                 refreshed_at=now,
+                password_at=None if password_hash is None else now,
+                novelty=novelty,
                 expires_at=now + min(limits.idle, limits.absolute),
             )
             .returning(*columns)
@@ -331,7 +347,58 @@ def start(
     )
     for session_id in db.scalars(too_many).all():
         end_one(db, kind, session_id, Cause.CAP, now, origin=origin)
+    if announcement and novelty == "device" and account["tells_new_devices"]:
+        announcement.send(db, kind, account, session, now)
     return Started(kind, account, session, now + limits.absolute)
+
+
+def is_recent(db: Session, principal: Principal, since: datetime) -> bool:
+    """Whether the password was given in the principal's session after `since`."""
+    columns = principal.kind.sessions.c
+    mine = (columns.id == principal.session_id) & (columns.password_at >= since)
+    return db.scalar(select(columns.id).where(mine)) is not None
+
+
+def confirm_password(db: Session, principal: Principal, password_hash: str, now: datetime) -> bool:
+    """Remember that the account's password was given in this session; False where it is another by now."""
+    accounts, columns = principal.kind.accounts.c, principal.kind.sessions.c
+    is_same = select(accounts.id).where(accounts.id == principal.account_id, accounts.password_hash == password_hash)
+    changed = db.execute(
+        update(principal.kind.sessions)
+        .where(columns.id == principal.session_id, is_same.exists(), is_proven(principal, now))
+        .values(password_at=now)
+        .returning(columns.id)
+    ).first()
+    return changed is not None
+
+
+def why_ended(db: Session, claims: Claims) -> str | None:
+    """The cause of the end of the session that `claims` speak of; None where it is live, or was swept from the log."""
+    return db.scalar(
+        select(EVENTS.c.cause)
+        .where(EVENTS.c.kind == claims.kind.name, EVENTS.c.account_id == claims.account_id)
+        .where(EVENTS.c.session_id == claims.session_id, EVENTS.c.type == Type.ENDED)
+        .order_by(EVENTS.c.id.desc())
+        .limit(1)
+    )
+
+
+def sign_out(db: Session, claims: Claims, origin: Origin, now: datetime) -> bool:
+    """End the session that `claims` speak of, whatever its account may do; False where it has ended."""
+    kind = claims.kind
+    return end_where(db, kind, _of_sid(kind), {"sid": claims.sid}, Cause.SIGNED_OUT, now, origin=origin) == 1
+
+
+def get_named(db: Session, kind: Kind, session_id: int, now: datetime) -> Row | None:
+    """A live session, for whoever holds the link that ends it."""
+    columns = kind.sessions.c
+    found = select(kind.sessions).where(columns.id == session_id, columns.expires_at > now)
+    return db.execute(found).mappings().first()
+
+
+def end_by_link(db: Session, kind: Kind, session_id: int, origin: Origin, now: datetime) -> bool:
+    """End the session whose link was sent to its owner; False where it has ended."""
+    return end_one(db, kind, session_id, Cause.LINK, now, origin=origin)
 
 
 def refresh(db: Session, claims: Claims, origin: Origin, settings: SessionSettings, now: datetime) -> Started | None:
@@ -441,6 +508,11 @@ def _one(kind: Kind) -> ColumnElement[bool]:
 @cache
 def _expired_one(kind: Kind) -> ColumnElement[bool]:
     return and_(_one(kind), kind.sessions.c.expires_at <= bindparam("now", type_=BigInteger))
+
+
+@cache
+def _of_sid(kind: Kind) -> ColumnElement[bool]:
+    return kind.sessions.c.sid == bindparam("sid")
 
 
 @cache

@@ -153,6 +153,12 @@ class SessionSettings(Section):
     most: Positive = 100
     seen_seconds: Positive = 60
     sweep_seconds: Positive = 60
+    recent_minutes: Positive = 10
+
+    @property
+    def recent(self) -> timedelta:
+        """How long a password that was given counts for acts that ask for it."""
+        return timedelta(minutes=self.recent_minutes)
 
     def limits(self, kind: Kind, is_staff: bool) -> Limits:
         """The limits for a session of this kind of account."""

@@ -14,7 +14,7 @@ import jwt
 from models.keys import Key, KeySet
 from models.schema import KINDS, Kind, Row
 
-TokenType = Literal["access", "refresh"]
+TokenType = Literal["access", "refresh", "cookie"]
 
 LONGEST_TOKEN = 8192
 LARGEST_ID = 2**63 - 1
@@ -37,6 +37,8 @@ class Claims:
     sid: str | None
     expires_at: float
     generation: int = 0
+    # A cookie tells its session's id too: why it ended can be said when its row is gone.
+    session_id: int = 0
 
 
 class Tokens:
@@ -88,6 +90,18 @@ class Tokens:
             }
         )
 
+    def make_cookie(self, kind: Kind, account_id: int, session: Row, until: datetime) -> str:
+        """What a browser keeps of a session: good as long as the session is there, and never longer than `until`."""
+        return self._encode(
+            {
+                "token_type": "cookie",
+                "exp": int(until.timestamp()),
+                kind.claim: account_id,
+                "sid": session["sid"],
+                "session": session["id"],
+            }
+        )
+
     def check_access(self, token: str) -> Claims:
         """The claims of a good access token; raises InvalidToken.
 
@@ -106,7 +120,14 @@ class Tokens:
 
     def check_refresh(self, token: str) -> Claims:
         """The claims of a good refresh token; raises InvalidToken."""
-        claims = self._check(token, "refresh")
+        return self._check_with_time(token, "refresh")
+
+    def check_cookie(self, token: str) -> Claims:
+        """The claims of a good cookie; raises InvalidToken."""
+        return self._check_with_time(token, "cookie")
+
+    def _check_with_time(self, token: str, token_type: TokenType) -> Claims:
+        claims = self._check(token, token_type)
         if claims.expires_at <= time.time():
             raise InvalidToken
         return claims
@@ -125,12 +146,13 @@ class Tokens:
             is_type = is_type or (kind.name == "client" and "token_type" not in payload)
         elif not (isinstance(sid, str) and SID.fullmatch(sid)):
             raise InvalidToken
-        if not is_type or not _is_integer(generation):
+        session_id = payload.get("session", 0)
+        if not is_type or not _is_integer(generation) or not _is_integer(session_id):
             raise InvalidToken
         expires_at = self._read_expiry(payload, kind, sid)
         if token_type == "access" and time.time() + self._longest < expires_at < float("inf"):  # noqa: S105
             raise InvalidToken
-        return Claims(kind, account_id, sid, expires_at, generation)
+        return Claims(kind, account_id, sid, expires_at, generation, session_id if 0 <= session_id <= LARGEST_ID else 0)
 
     def _decode(self, token: str) -> dict[str, Any]:
         """The payload, its signature checked with the key that the token names, or with each if it names none."""

@@ -265,7 +265,8 @@ def test_the_redirect_keeps_method_and_body(house: House) -> None:
 def test_the_redirect_leads_nowhere_else(house: House) -> None:
     answer = send(house, "GET //example.com/sessions/session-user-l HTTP/1.1")
 
-    assert (answer.status, answer.body) == (404, NOT_FOUND)
+    assert answer.status == 404
+    assert "Location" not in answer.headers
 
 
 # What may be sent.
@@ -281,7 +282,7 @@ def test_the_redirect_leads_nowhere_else(house: House) -> None:
         ("POST", "/auth/user/token/"),
         ("POST", "/auth/token/refresh/"),
         ("POST", "/auth/client/register/"),
-        ("GET", "/no/such/address/"),
+        ("GET", "/sessions/no/such/address/"),
     ],
 )
 @pytest.mark.parametrize("is_chunked", [False, True], ids=["by length", "in chunks"])
@@ -417,7 +418,7 @@ def test_who_has_no_token_is_told_so_before_what_is_wrong_with_his_body(house: H
     assert (answer.status_code, answer.content) == (401, NOT_PROVIDED)
 
 
-@pytest.mark.parametrize("address", ["/%ff/", "/sessions/session-user-l/?details=%ff", "/sessions/%c3%28/"])
+@pytest.mark.parametrize("address", ["/sessions/%ff/", "/sessions/session-user-l/?details=%ff", "/sessions/%c3%28/"])
 def test_bytes_in_an_address_that_are_no_text_are_an_error_in_json(house: House, device: Device, address: str) -> None:
     answer = send(house, f"GET {address} HTTP/1.1\nAuthorization: Bearer {device.access}")
 

@@ -1,0 +1,140 @@
+"""The languages of the pages: which one a person reads, and how it tells texts, times and countries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from zoneinfo import ZoneInfo, available_timezones
+
+from babel import Locale, dates
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+from babel.support import NullTranslations, Translations
+from markupsafe import Markup
+
+from models.languages import N_
+
+FOLDER = Path(__file__).parent.parent / "locale"
+# English with days before months and 24 hours, as most of the world reads it.
+LOCALES = {"en": Locale("en", "GB"), "ru": Locale("ru")}
+NAMES = {"en": "English", "ru": "Русский"}
+DEFAULT = "en"
+
+UNITS = [
+    timedelta(days=365),
+    timedelta(days=30),
+    timedelta(weeks=1),
+    timedelta(days=1),
+    timedelta(hours=1),
+    timedelta(minutes=1),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """One of LOCALES, with the time zone that its reader lives in."""
+
+    code: str
+    zone: tzinfo = UTC
+
+    @property
+    def locale(self) -> Locale:
+        """Babel's rules of the language."""
+        return LOCALES[self.code]
+
+    def gettext(self, text: str, **values: object) -> Markup:
+        """A text in this language, as `_` in templates; the `values` that it has {places} for are escaped."""
+        told = Markup(_load(self.code).gettext(text))  # noqa: S704 - our own catalogue
+        return told.format(**values) if values else told
+
+    def ngettext(self, one: str, many: str, count: int, **values: object) -> Markup:
+        """A text that counts: {count} in it is the number."""
+        told = Markup(_load(self.code).ngettext(one, many, count))  # noqa: S704 - our own catalogue
+        return told.format(count=count, **values)
+
+    def country(self, code: str) -> str:
+        """The name of a country; what is no country's code comes back as it is."""
+        return self.locale.territories.get(code) or code
+
+    def device(self, browser: str, os: str, sent: str) -> str:
+        """Chrome on Windows; what says neither goes by the first word that it sent."""
+        if browser and os:
+            return self.gettext(N_("{browser} on {os}"), browser=browser, os=os)
+        return browser or os or (sent.split() or [self.gettext(N_("Unknown device"))])[0]
+
+    def day(self, at: datetime) -> str:
+        """8 September 2021."""
+        return dates.format_date(at.astimezone(self.zone), "long", self.locale)
+
+    def near_day(self, at: datetime, now: datetime) -> str:
+        """today, yesterday, 8 September, 8 September 2021: as much as has to be said now."""
+        then, today = at.astimezone(self.zone).date(), now.astimezone(self.zone).date()
+        if then == today:
+            return self.gettext(N_("today"))
+        if then == today - timedelta(days=1):
+            return self.gettext(N_("yesterday"))
+        return dates.format_skeleton("MMMMd", then, locale=self.locale) if then.year == today.year else self.day(at)
+
+    def hour(self, at: datetime) -> str:
+        """12:22."""
+        return dates.format_time(at, "short", self.zone, self.locale)
+
+    def moment(self, at: datetime) -> str:
+        """8 September 2021, 12:22 UTC+3: exact, for whoever doubts."""
+        offset = at.astimezone(self.zone).utcoffset() or timedelta()
+        hours, minutes = divmod(abs(offset) // timedelta(minutes=1), 60)
+        sign = "-" if offset < timedelta() else "+"
+        zone = f"UTC{sign}{hours}" + (f":{minutes:02}" if minutes else "") if offset else "UTC"
+        return f"{self.day(at)}, {self.hour(at)} {zone}"
+
+    def ago(self, at: datetime, now: datetime) -> str:
+        """3 hours ago; whole units only, as times.js counts them."""
+        passed = max(now - at, UNITS[-1])
+        unit = next(unit for unit in UNITS if passed >= unit)
+        return dates.format_timedelta(passed // unit * -unit, threshold=1, add_direction=True, locale=self.locale)
+
+
+def choose(accepted: str, wished: str | None = None, zone: str | None = None) -> Language:
+    """The language that was wished for, or the first of `accepted` (an Accept-Language) that is here."""
+    code = wished if wished in LOCALES else _negotiate(accepted)
+    return Language(code, _find_zone(zone) if zone else UTC)
+
+
+def _negotiate(accepted: str) -> str:
+    weighed: list[tuple[float, str]] = []
+    for part in accepted[:1000].split(","):
+        tag, _, weight = part.partition(";")
+        try:
+            q = float(weight.strip().removeprefix("q=") or 1)
+        except ValueError:
+            continue
+        weighed.append((q, tag.strip().lower().partition("-")[0]))
+    # Sorting is stable: of equals the first stays first.
+    for q, code in sorted(weighed, key=lambda one: -one[0]):
+        if code in LOCALES and q > 0:
+            return code
+    return DEFAULT
+
+
+def _find_zone(name: str) -> tzinfo:
+    return ZoneInfo(name) if name in _zones() else UTC
+
+
+@cache
+def _zones() -> frozenset[str]:
+    # Reads the disk: once. Never a ZoneInfo of a name that is not in here, which is a path.
+    return frozenset(available_timezones())
+
+
+@cache
+def _load(code: str) -> NullTranslations:
+    """The texts of a language, straight from its catalogue: nothing is compiled beforehand."""
+    with (FOLDER / code / "LC_MESSAGES" / "messages.po").open("rb") as file:
+        catalogue = read_po(file, code)
+    compiled = BytesIO()
+    write_mo(compiled, catalogue)
+    compiled.seek(0)
+    return Translations(compiled)

@@ -1,0 +1,52 @@
+"""What is written to an account when somebody signs in to it on a device never seen before."""
+
+from __future__ import annotations
+
+from handlers import languages
+from handlers.base import BaseHandler
+from models.announcements import Announcement
+from models.keys import KeySet
+from models.languages import N_
+from models.schema import Kind, Row
+
+LINK = "link"
+
+
+def make_announcement(handler: BaseHandler) -> Announcement:
+    """The letter about a sign-in that `handler` takes."""
+    site, keys, asked = (
+        handler.site,
+        handler.parts.keys,
+        languages.choose(handler.request.headers.get("Accept-Language", "")),
+    )
+
+    def write(kind: Kind, account: Row, session: Row) -> tuple[str, str]:
+        # In the account's own language: whoever signs in just now may be somebody else.
+        language = languages.Language(account["language"]) if account["language"] in languages.LOCALES else asked
+        _ = language.gettext
+        device = language.device(session["browser"], session["os"], session["device"])
+        place = ", ".join(filter(None, (session["city"], language.country(session["country"]))))
+        lines = [
+            _(N_("Somebody signed in to your account on a device that was never used for it before.")),
+            "",
+            _(N_("Device: {device}")).format(device=device),
+            _(N_("Place: {place}")).format(place=f"{place} ({session['ip']})" if place else session["ip"]),
+            _(N_("Time: {time}")).format(time=language.moment(session["created_at"])),
+            "",
+            _(N_("If this was you, there is nothing to do.")),
+            _(N_("If it was not, sign that device out here, and then set a new password:")),
+            f"{site}/end/{name_link(keys, kind, session['id'])}/",
+        ]
+        return str(_(N_("New device: {device}")).format(device=device)), "\n".join(map(str, lines))
+
+    return Announcement(keys, write)
+
+
+def name_link(keys: KeySet, kind: Kind, session_id: int) -> str:
+    """What the address of a session's end is made of: nobody else can make it, and ids are never used again."""
+    return f"{kind.name}-{session_id}-{keys.fingerprint(LINK, f'{kind.name} {session_id}')}"
+
+
+def is_link(keys: KeySet, kind: Kind, session_id: int, mark: str) -> bool:
+    """Whether a link was made by `name_link`."""
+    return keys.is_fingerprint(mark, LINK, f"{kind.name} {session_id}")

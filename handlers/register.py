@@ -1,0 +1,242 @@
+"""Pages: making an account, confirming its contacts, setting a new password where the old one is forgotten."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from handlers.forms import TAKEN, WRONG_CODE, Confirmation, Form, FormHandler, Identity, Registration, Reset, clean_code
+from handlers.pages import HOME
+from handlers.sign_in import EntryHandler
+from models import accounts, clock
+from models.accounts import Contact, ContactTaken
+from models.languages import N_
+from models.schema import KINDS, USER, Kind, Row
+
+# How long a browser remembers for which contact it asked for a new password.
+RESET_SECONDS = 3600
+
+
+class RegisterHandler(EntryHandler):
+    """Makes an account of either kind, and signs this browser in so that it can confirm itself."""
+
+    def get(self) -> None:
+        self._show(self._read_kind(self.get_query_argument("kind", "")), Form())
+
+    async def post(self) -> None:
+        kind = self._read_kind(self.field("kind"))
+        settings = self.parts.settings.accounts
+        if not settings.registration:
+            self._show(kind, Form(), 403)
+            return
+        typed, form = self.read_form(Registration)
+        if typed is None:
+            self._show(kind, form, 400)
+            return
+        fields: dict[str, Any] = {"surname": typed.surname, "name": typed.name, "language": self.language.code}
+        given = [(contact, getattr(typed, contact)) for contact in kind.contacts]
+        for contact, text in given:
+            fields[contact] = self.read_contact(contact, text, form, contact) if text else None
+        if not any(text for _, text in given):
+            form.errors[kind.contacts[0]] = self._(
+                N_("Give an e-mail address or a phone number.") if len(kind.contacts) > 1 else N_("Fill this in.")
+            )
+        personal = [text for _, text in given] + [typed.surname, typed.name]
+        password_hash = await self.hash_new_password(typed.new_password, form, *personal)
+        if form.errors or password_hash is None:
+            self._show(kind, form, 400)
+            return
+        try:
+            row = await self.parts.database.write(
+                accounts.register, kind, fields, password_hash, self.origin, self.parts.keys, settings, clock.now(),
+                self.tell_code,
+            )  # fmt: skip
+        except ContactTaken as taken:
+            # A double click, or somebody who has forgotten the account but not its password.
+            if not await self._enter_again(kind, taken.contact, fields[taken.contact], typed.new_password):
+                form.errors[taken.contact] = self._(TAKEN)
+                self._show(kind, form, 400)
+            return
+        self.parts.delivery.wake()
+        await self.enter(kind, row["id"], password_hash)
+        self.redirect_to("/confirm/")
+
+    async def _enter_again(self, kind: Kind, contact: Contact, value: str, password: str) -> bool:
+        """Sign in to the account that has the contact, where the password is its own."""
+        row = await self.parts.database.read(accounts.find, kind, contact, value)
+        password_hash = row["password_hash"] if row and row["disabled_at"] is None else None
+        if row and await self.parts.passwords.is_right(password, password_hash):
+            if await self.enter(kind, row["id"], row["password_hash"]):
+                self.go_on(kind, row, HOME)
+                return True
+        elif row:
+            await self.parts.database.write(accounts.refuse, kind, row["id"], self.origin, clock.now())
+        return False
+
+    def _read_kind(self, name: str) -> Kind:
+        return KINDS.get(name, USER)
+
+    def _show(self, kind: Kind, form: Form, status: int = 200) -> None:
+        is_closed = not self.parts.settings.accounts.registration
+        fewest = self.parts.settings.accounts.password_length
+        self.know_browser()
+        self.render_page("register.html", status, kind=kind, form=form, is_closed=is_closed, fewest=fewest)
+
+
+class _ConfirmingHandler(FormHandler):
+    """A page about contacts that wait for their codes: of whoever is signed in, or of whoever types them."""
+
+    is_open = True
+
+    @property
+    def kinds(self) -> list[Kind]:
+        """The kinds of account that the contact may be of."""
+        is_known = self.claims and (self.visitor or self.unconfirmed)
+        return [self.claims.kind] if self.claims and is_known else list(KINDS.values())
+
+
+class ConfirmHandler(_ConfirmingHandler):
+    """Confirms a contact by its code."""
+
+    async def get(self) -> None:
+        await self._show(Form(), None)
+
+    async def post(self) -> None:
+        self.require_own_form()
+        typed, form = self.read_form(Confirmation)
+        found = self.read_identity(typed.identity, form) if typed else None
+        if typed is None or found is None:
+            await self._show(form, form.value("identity"), 400)
+            return
+        contact, value = found
+        is_done = False
+        for kind in self.kinds:
+            if contact in kind.contacts and not is_done:
+                is_done = await self._confirm(kind, contact, value, clean_code(typed.code))
+        _, own = await self._read_own()
+        if not is_done and not (own and own.get(contact) == value and own[f"confirmed_{contact}"]):
+            form.errors["code"] = self._(WRONG_CODE)
+            await self._show(form, form.value("identity"), 400)
+            return
+        address = HOME if self.visitor or self.unconfirmed else "/sign-in/"
+        self.redirect_to(address, N_("Thank you: {contact} is confirmed."), contact=value)
+
+    async def _confirm(self, kind: Kind, contact: Contact, value: str, code: str) -> bool:
+        row = await self.parts.database.write(
+            accounts.confirm, kind, contact, value, code, self.origin, self.parts.keys, clock.now()
+        )
+        return row is not None
+
+    async def _show(self, form: Form, failed: str | None, status: int = 200) -> None:
+        kind, row = await self._read_own()
+        open_ = (
+            [contact for contact in kind.contacts if row[contact] and not row[f"confirmed_{contact}"]]
+            if row and kind
+            else []
+        )
+        if row and not open_:
+            self.redirect_to("/account/" if self.visitor else HOME)
+            return
+        self.render_page("confirm.html", status, form=form, row=row, contacts=open_, failed=failed)
+
+    async def _read_own(self) -> tuple[Kind | None, Row | None]:
+        if self.visitor:
+            kind = self.visitor.kind
+            return kind, await self.parts.database.read(accounts.get, kind, self.visitor.account_id)
+        return (self.claims.kind, self.unconfirmed) if self.claims and self.unconfirmed else (None, None)
+
+
+class SendCodeHandler(_ConfirmingHandler):
+    """Sends another code; the answer is the same whether or not there is such an account."""
+
+    def get(self) -> None:
+        self.redirect_to("/confirm/")
+
+    async def post(self) -> None:
+        self.require_own_form()
+        typed, form = self.read_form(Identity)
+        found = self.read_identity(typed.identity, form) if typed else None
+        if found is None:
+            self.render_page("confirm.html", 400, form=form, row=None, contacts=[], failed=form.value("identity"))
+            return
+        contact, value = found
+        for kind in self.kinds:
+            if contact in kind.contacts:
+                await self.parts.database.write(
+                    accounts.send_code, kind, contact, value, self.parts.keys, self.parts.settings.accounts,
+                    clock.now(), self.tell_code,
+                )  # fmt: skip
+        self.parts.delivery.wake()
+        self.redirect_to("/confirm/", N_("If {contact} waits for a code, one is on its way."), contact=value)
+
+
+class ForgottenHandler(FormHandler):
+    """Asks for whom a new password is to be set, and sends a code there."""
+
+    is_open = True
+
+    def get(self) -> None:
+        self.render_page("forgotten.html", form=Form())
+
+    async def post(self) -> None:
+        typed, form = self.read_form(Identity)
+        found = self.read_identity(typed.identity, form) if typed else None
+        if found is None:
+            self.render_page("forgotten.html", 400, form=form)
+            return
+        contact, value = found
+        await self.parts.database.write(
+            accounts.send_reset,
+            contact,
+            value,
+            self.parts.keys,
+            self.parts.settings.accounts,
+            clock.now(),
+            self.tell_code,
+        )
+        self.parts.delivery.wake()
+        self.keep_sealed("reset", [contact, value], RESET_SECONDS)
+        self.redirect_to("/reset/code/")
+
+
+class ResetHandler(FormHandler):
+    """Sets a new password by the code that was sent; every session of the account ends."""
+
+    is_open = True
+
+    def get(self) -> None:
+        if asked := self._read_asked():
+            self._show(Form(), asked[1])
+        else:
+            self.redirect_to("/reset/")
+
+    async def post(self) -> None:
+        asked = self._read_asked()
+        if asked is None:
+            self.redirect_to("/reset/", N_("That took too long. Start again."), tone="wrong")
+            return
+        contact, value = asked
+        typed, form = self.read_form(Reset)
+        # The password first: one that is too weak costs no try of the code.
+        password_hash = await self.hash_new_password(typed.new_password, form, value) if typed else None
+        if typed is None or password_hash is None:
+            self._show(form, value, 400)
+            return
+        if not await self.parts.database.write(
+            accounts.reset_password, contact, value, clean_code(typed.code), password_hash, self.origin,
+            self.parts.keys, clock.now(),
+        ):  # fmt: skip
+            form.errors["code"] = self._(WRONG_CODE)
+            self._show(form, value, 400)
+            return
+        self.drop_cookie("reset")
+        self.drop_cookie("session")
+        self.is_strange_cookie = False
+        self.redirect_to("/sign-in/", N_("The new password is set, and every device is signed out. Sign in with it."))
+
+    def _read_asked(self) -> tuple[Contact, str] | None:
+        asked = self.read_sealed("reset")
+        return (asked[0], asked[1]) if asked else None
+
+    def _show(self, form: Form, value: str, status: int = 200) -> None:
+        fewest = self.parts.settings.accounts.password_length
+        self.render_page("reset.html", status, form=form, contact=value, fewest=fewest)

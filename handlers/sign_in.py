@@ -1,0 +1,167 @@
+"""Pages: signing in, signing out, ending a device by the link in a message."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from typing import Any
+
+from tornado import web
+
+from handlers.base import read_id
+from handlers.forms import Form, FormHandler, SignIn
+from handlers.letters import is_link, make_announcement
+from handlers.pages import HOME, LONGEST_COOKIE_SECONDS, REASONS, PageHandler, local_address
+from models import accounts, clock, sessions
+from models.accounts import Contact
+from models.languages import N_
+from models.schema import KINDS, USER, Kind, Row
+from models.sessions import Started
+
+BROWSER = re.compile(r"[A-Za-z0-9_-]{22}")
+
+WRONG = N_("No account is found with this e-mail or phone and this password. Check both.")
+
+
+class EntryHandler(FormHandler):
+    """A page that may end in a new session of this browser."""
+
+    is_open = True
+
+    async def enter(self, kind: Kind, account_id: int, password_hash: str) -> Started | None:
+        """Start a session in this browser, in place of the one that it is in; None where that may not be."""
+        started = await self.parts.database.write(
+            sessions.start,
+            kind,
+            account_id,
+            password_hash,
+            f"browser {self.know_browser()}",
+            await asyncio.to_thread(self.origin.described),
+            self.parts.settings.sessions,
+            clock.now(),
+            previous=self.claims,
+            announcement=make_announcement(self),
+            language=self.language.code,
+        )
+        if started:
+            self.parts.delivery.wake()
+            cookie = self.parts.tokens.make_cookie(kind, account_id, started.session, started.ends_at)
+            seconds = int((started.ends_at - clock.now()).total_seconds())
+            self.keep_cookie("session", cookie, seconds)
+            self.is_strange_cookie = False
+        return started
+
+    def go_on(self, kind: Kind, account: Row, address: str) -> None:
+        """After signing in: on to `address`, or first to where an account confirms itself."""
+        self.redirect_to(address if is_confirmed(kind, account) else "/confirm/")
+
+    def know_browser(self) -> str:
+        """This browser's own id, which outlives its sessions; a new one where it has none.
+
+        Pages with a form give it, so that of a double click both requests come from one browser.
+        """
+        sent = self.read_cookie("browser")
+        if not BROWSER.fullmatch(sent):
+            sent = secrets.token_urlsafe(16)
+            self.keep_cookie("browser", sent, LONGEST_COOKIE_SECONDS)
+        return sent
+
+
+def is_confirmed(kind: Kind, account: Row) -> bool:
+    """Whether the account may do more than confirm itself."""
+    by_contact = any(account[f"confirmed_{contact}"] for contact in kind.contacts)
+    return by_contact or account["confirmed_by_staff_at"] is not None
+
+
+class SignInHandler(EntryHandler):
+    """One form for users and clients: the account is found by what is typed."""
+
+    def get(self) -> None:
+        reason = REASONS.get(self.get_query_argument("why", ""))
+        self._show(Form({"next": self.get_query_argument("next", "")}), reason=self._(reason) if reason else None)
+
+    async def post(self) -> None:
+        typed, form = self.read_form(SignIn, "next", "kind")
+        if typed is None:
+            self._show(form, 400)
+            return
+        contact: Contact = "email" if "@" in typed.identity else "phone"
+        # What is no contact at all is refused in the same words, and in the same time, as one that nobody has.
+        value = self.read_contact(contact, typed.identity, Form(), "identity") or ""
+        chosen = KINDS.get(form.value("kind"))
+        found = [
+            (kind, await self.parts.database.read(accounts.find, kind, contact, value))
+            for kind in KINDS.values()
+            if contact in kind.contacts and chosen in (None, kind)
+        ]
+        right = await asyncio.gather(*(self._is_right(typed.password, row) for _, row in found))
+        matching = [(kind, row) for (kind, row), is_right in zip(found, right, strict=True) if is_right and row]
+        if len(matching) > 1:
+            form.errors["kind"] = self._(N_("Two accounts have this phone and password: choose one."))
+            self._show(form, 400)
+            return
+        for kind, row in matching:
+            if await self.enter(kind, row["id"], row["password_hash"]):
+                self.go_on(kind, row, local_address(form.value("next")))
+                return
+        refused = next(((kind, row["id"]) for kind, row in found if row), None)
+        of, account_id = refused or (found[0][0] if found else USER, None)
+        await self.parts.database.write(accounts.refuse, of, account_id, self.origin, clock.now())
+        self._show(form, 400, wrong=self._(WRONG))
+
+    async def _is_right(self, password: str, row: Row | None) -> bool:
+        password_hash = row["password_hash"] if row and row["disabled_at"] is None else None
+        return await self.parts.passwords.is_right(password, password_hash)
+
+    def _show(self, form: Form, status: int = 200, **values: Any) -> None:
+        shared = {
+            "form": form,
+            "wrong": None,
+            "reason": None,
+            "registration": self.parts.settings.accounts.registration,
+        }
+        self.know_browser()
+        self.render_page("sign_in.html", status, **shared | values)
+
+
+class SignOutHandler(PageHandler):
+    """Ends this browser's session; whoever is signed out already is told the same."""
+
+    is_open = True
+
+    def get(self) -> None:
+        if self.visitor or self.unconfirmed:
+            self.render_page("sign_out.html")
+        else:
+            self.redirect_to("/sign-in/")
+
+    async def post(self) -> None:
+        await self.sign_out()
+
+
+class EndLinkHandler(PageHandler):
+    """Ends the device that a message told of: one click, without signing in."""
+
+    is_open = True
+
+    async def get(self, kind: str, id: str, mark: str) -> None:
+        of = self._check(kind, id, mark)
+        row = await self.parts.database.read(sessions.get_named, of, read_id(id), clock.now())
+        self._show(row)
+
+    async def post(self, kind: str, id: str, mark: str) -> None:
+        of = self._check(kind, id, mark)
+        ended = await self.parts.database.write(sessions.end_by_link, of, read_id(id), self.origin, clock.now())
+        self._show(None, is_done=ended)
+
+    def _check(self, kind: str, id: str, mark: str) -> Kind:
+        if not is_link(self.parts.keys, KINDS[kind], read_id(id), mark):
+            raise web.HTTPError(404)
+        return KINDS[kind]
+
+    def _show(self, row: Row | None, is_done: bool = False) -> None:
+        language = self.language
+        device = language.device(row["browser"], row["os"], row["device"]) if row else ""
+        place = ", ".join(filter(None, (row["city"], language.country(row["country"])))) if row else ""
+        self.render_page("end.html", row=row, device=device, place=place, is_done=is_done, home=HOME)

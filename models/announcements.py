@@ -1,0 +1,32 @@
+"""Telling an account that somebody signed in to it on a device never seen before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from models import messages
+from models.keys import KeySet
+from models.messages import Channel, Letter
+from models.schema import Kind, Row
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """A letter that is written once the session is there: its subject and text, from the account and the session."""
+
+    keys: KeySet
+    write: Callable[[Kind, Row, Row], tuple[str, str]]
+
+    def send(self, db: Session, kind: Kind, account: Row, session: Row, now: datetime) -> None:
+        """Queue it to the account's first contact that is proved to be its own; without one nobody is told."""
+        by_staff = account["confirmed_by_staff_at"] is not None
+        for contact in kind.contacts:
+            if account[contact] and (account[f"confirmed_{contact}"] or by_staff):
+                subject, text = self.write(kind, account, session)
+                channel: Channel = "mail" if contact == "email" else "sms"
+                messages.queue(db, self.keys, Letter(channel, account[contact], subject, text), now)
+                return

@@ -1,0 +1,46 @@
+"""Everything that is held on one account."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from sqlalchemy import Table, select
+from sqlalchemy.orm import Session
+
+from models.codes import CODES
+from models.events import EVENTS
+from models.known_devices import KNOWN_DEVICES
+from models.pictures import PICTURES
+from models.principals import Principal
+from models.schema import Row
+
+# What proves somebody, and what only means something inside: neither is about the person.
+LEFT_OUT = frozenset({"password_hash", "sid", "device_id", "hash", "revision", "generation", "kind", "account_id"})
+
+
+def gather(db: Session, principal: Principal) -> dict[str, Any]:
+    """The account's rows in every table, without what would sign somebody in."""
+    kind = principal.kind
+    account = db.execute(select(kind.accounts).where(kind.accounts.c.id == principal.account_id)).mappings().one()
+    sessions = select(kind.sessions).where(kind.sessions.c.account_id == principal.account_id)
+    picture = db.scalar(_of(PICTURES, principal, PICTURES.c.jpeg))
+    return {
+        "kind": kind.name,
+        "account": _shown(account),
+        "picture": base64.b64encode(picture).decode() if picture else None,
+        "sessions": [_shown(row) for row in db.execute(sessions.order_by(kind.sessions.c.id)).mappings()],
+        **{
+            str(table.name): [_shown(row) for row in db.execute(_of(table, principal).order_by(table.c.id)).mappings()]
+            for table in (EVENTS, KNOWN_DEVICES, CODES)
+        },
+    }
+
+
+def _of(table: Table, principal: Principal, *columns: Any) -> Any:
+    mine = (table.c.kind == principal.kind.name) & (table.c.account_id == principal.account_id)
+    return select(*(columns or table.c)).where(mine)
+
+
+def _shown(row: Row) -> dict[str, Any]:
+    return {str(name): value for name, value in row.items() if name not in LEFT_OUT}

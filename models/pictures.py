@@ -1,0 +1,68 @@
+"""Accounts' own pictures: made anew, small and without whatever else was in the file."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from datetime import datetime
+
+from sqlalchemy import delete, insert, select
+from sqlalchemy.orm import Session
+
+from models import accounts
+from models.principals import Principal, is_proven
+from models.schema import Base, Kind
+
+PICTURES = Base.metadata.tables["pictures"]
+
+LARGEST = 2 * 1024 * 1024
+SIDE = 256
+# What a camera makes, with room; a file of two megabytes can claim to be a thousand times that.
+MOST_PIXELS = 60_000_000
+
+
+class NotAPicture(ValueError):
+    """The file is no JPEG or PNG that can be read, or has more pixels than any camera makes."""
+
+
+def make(content: bytes) -> bytes:
+    """The JPEG to keep of an uploaded picture: a square of its middle, upright. Takes a while: not in the loop."""
+    # Megabytes of memory, for the few processes that are sent a picture.
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as picture:
+            if picture.width * picture.height > MOST_PIXELS:
+                raise NotAPicture
+            # A JPEG is read at no more than it needs: a large one is as quick as a small one.
+            picture.draft("RGB", (SIDE * 2, SIDE * 2))
+            upright = ImageOps.exif_transpose(picture).convert("RGBA")
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise NotAPicture from error
+    square = ImageOps.fit(upright, (SIDE, SIDE))
+    paper = Image.new("RGB", square.size, "white")
+    paper.paste(square, mask=square.getchannel("A"))
+    made = io.BytesIO()
+    paper.save(made, "JPEG", quality=85, optimize=True)
+    return made.getvalue()
+
+
+def put(db: Session, principal: Principal, jpeg: bytes | None, now: datetime) -> bool:
+    """Keep the account's picture, in place of the last one; none takes it away. False where its session has ended."""
+    kind, columns = principal.kind, PICTURES.c
+    file = f"{hashlib.sha256(jpeg).hexdigest()[:32]}.jpeg" if jpeg else None
+    if not accounts.change(db, kind, principal.account_id, now, {"image": file}, is_proven(principal, now)):
+        return False
+    db.execute(delete(PICTURES).where(columns.kind == kind.name, columns.account_id == principal.account_id))
+    if jpeg:
+        values = {"kind": kind.name, "account_id": principal.account_id, "file": file, "jpeg": jpeg}
+        db.execute(insert(PICTURES).inline().values(values))
+    return True
+
+
+def get(db: Session, kind: Kind, account_id: int, file: str) -> bytes | None:
+    """An account's picture by the name that its address has; None where there is none of that name."""
+    columns = PICTURES.c
+    return db.scalar(
+        select(columns.jpeg).where(columns.kind == kind.name, columns.account_id == account_id, columns.file == file)
+    )

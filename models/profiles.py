@@ -1,0 +1,117 @@
+"""What an account changes of itself: its fields, its contacts, what it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import delete, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from models import accounts, codes, events
+from models.accounts import Contact, ContactTaken, TellCode
+from models.codes import CODES
+from models.events import Type
+from models.keys import KeySet
+from models.origins import Origin
+from models.principals import Principal, is_proven
+from models.schema import Row
+from models.settings import AccountSettings
+
+FIELDS = ("surname", "name", "patronymic", "address")
+
+
+def change_fields(db: Session, principal: Principal, values: Mapping[str, Any], now: datetime) -> Row | None:
+    """Change what the account says of itself; None where its session has ended."""
+    kind = principal.kind
+    return accounts.change(db, kind, principal.account_id, now, dict(values), is_proven(principal, now))
+
+
+def ask_contact(
+    db: Session,
+    principal: Principal,
+    contact: Contact,
+    value: str,
+    keys: KeySet,
+    settings: AccountSettings,
+    now: datetime,
+    tell: TellCode,
+) -> bool:
+    """Send a code to a new contact, which replaces the old one once the code is typed in.
+
+    The old one stays until then: a mistyped address locks nobody out. False where the last code was sent a moment
+    ago. Raises ContactTaken.
+    """
+    kind = principal.kind
+    if accounts.find(db, kind, contact, value):
+        raise ContactTaken(contact)
+    columns = CODES.c
+    waiting = _waiting(principal, contact)
+    last = db.scalar(select(columns.created_at).where(waiting).order_by(columns.created_at.desc()).limit(1))
+    if last and now - last < timedelta(seconds=settings.code_again_seconds):
+        return False
+    row = accounts.get(db, kind, principal.account_id)
+    if row is None:
+        return False
+    db.execute(delete(CODES).where(waiting))
+    purpose = _purpose(contact, value)
+    accounts.queue_code(db, kind, row, purpose, contact, value, keys, settings, now, tell)
+    return True
+
+
+def list_asked(db: Session, principal: Principal, now: datetime) -> dict[str, str]:
+    """The new contacts that wait for their codes."""
+    columns = CODES.c
+    asked: dict[str, str] = {}
+    for contact in principal.kind.contacts:
+        purpose = db.scalar(
+            select(columns.purpose).where(_waiting(principal, contact), columns.expires_at > now).limit(1)
+        )
+        if purpose:
+            asked[contact] = purpose.removeprefix(_purpose(contact, ""))
+    return asked
+
+
+def replace_contact(
+    db: Session,
+    principal: Principal,
+    contact: Contact,
+    value: str,
+    code: str,
+    origin: Origin,
+    keys: KeySet,
+    now: datetime,
+) -> bool:
+    """Replace a contact by the one that proved itself by its code; False where the code is not good.
+
+    Raises ContactTaken where another account was faster.
+    """
+    kind = principal.kind
+    if not codes.use(db, keys, kind, principal.account_id, _purpose(contact, value), code, now):
+        return False
+    values = {contact: value, f"confirmed_{contact}": True}
+    try:
+        with db.begin_nested():
+            row = accounts.change(db, kind, principal.account_id, now, values, is_proven(principal, now))
+    except IntegrityError:
+        raise ContactTaken(contact) from None
+    if row is None:
+        return False
+    made = events.make(kind, principal.account_id, Type.CHANGED, now, cause=contact, by=principal, origin=origin)
+    events.append(db, made)
+    return True
+
+
+def _purpose(contact: Contact, value: str) -> str:
+    return f"change {contact} {value}"
+
+
+def _waiting(principal: Principal, contact: Contact) -> Any:
+    columns = CODES.c
+    return (
+        (columns.kind == principal.kind.name)
+        & (columns.account_id == principal.account_id)
+        & columns.purpose.startswith(_purpose(contact, ""), autoescape=True)
+    )

@@ -1,0 +1,134 @@
+// Follows the account's events: where the page shows what happened, it is fetched again and swapped; where its
+// session has ended, it is left.
+
+const OFFLINE_AFTER = 3000;
+// "Active now" comes and goes without an event.
+const LOOK_EVERY = 60_000;
+const notice = document.getElementById("offline");
+const isShowing = document.querySelector("main[data-live]") !== null;
+let source = null;
+let waiting = null;
+let isFetching = false;
+let isStale = false;
+
+function leave(address) {
+  source?.close();
+  location.replace(address);
+}
+
+// Fetches the page again. Asked while it does, it does so once more, however many asked. Whether the page stays.
+async function refresh() {
+  isStale = true;
+  if (isFetching) return true;
+  isFetching = true;
+  try {
+    while (isStale) {
+      isStale = false;
+      // A page that shows no events may be the answer to a form, which is not sent again.
+      const answer = await fetch(isShowing ? location.href : "/devices/", { redirect: "manual" });
+      if (answer.type === "opaqueredirect" || answer.status === 404) {
+        // Opened and not fetched: the page that it is sent to says why.
+        leave("/devices/");
+        return false;
+      }
+      if (answer.ok && isShowing) swap(new DOMParser().parseFromString(await answer.text(), "text/html"));
+    }
+  } catch {
+    tellOffline();
+  } finally {
+    isFetching = false;
+  }
+  return true;
+}
+
+function swap(page) {
+  const shown = document.querySelector("main[data-live]");
+  const fresh = page.querySelector("main[data-live]");
+  if (!fresh) return;
+  const known = new Set([...shown.querySelectorAll("[id]")].map((element) => element.id));
+  const focused = shown.contains(document.activeElement) ? document.activeElement : null;
+  const place = focused && findPlace(focused);
+  keepTyped(shown, fresh);
+  const open = shown.querySelector("[popover]:popover-open")?.id;
+  for (const row of fresh.querySelectorAll(".row[id]")) row.classList.toggle("arrived", !known.has(row.id));
+  const flash = shown.querySelector("#flash");
+  if (flash && !fresh.querySelector("#flash")) fresh.prepend(document.importNode(flash, true));
+  shown.replaceChildren(...fresh.childNodes);
+  document.dispatchEvent(new Event("swapped"));
+  if (open) document.getElementById(open)?.showPopover();
+  if (place) (place() ?? document.getElementById("title")).focus({ preventScroll: true });
+}
+
+// How to find again, in another page, what has the focus: by its id, or by its place in the row that has one.
+function findPlace(element) {
+  const row = element.closest("[id]");
+  if (!row) return null;
+  if (row === element) return () => document.getElementById(row.id);
+  const selector = "a, button, input";
+  const index = [...row.querySelectorAll(selector)].indexOf(element);
+  return () => document.getElementById(row.id)?.querySelectorAll(selector)[index];
+}
+
+function keepTyped(shown, fresh) {
+  for (const input of shown.querySelectorAll("input[id]")) {
+    const other = fresh.querySelector(`#${input.id}`);
+    if (other && input.value !== input.defaultValue) {
+      other.value = input.value;
+      if (input === document.activeElement) {
+        const { selectionStart, selectionEnd } = input;
+        document.addEventListener("swapped", () => other.setSelectionRange(selectionStart, selectionEnd), { once: true });
+      }
+    }
+  }
+}
+
+function tellOffline() {
+  waiting ??= setTimeout(() => (notice.hidden = false), OFFLINE_AFTER);
+}
+
+function tellOnline() {
+  clearTimeout(waiting);
+  waiting = null;
+  notice.hidden = true;
+}
+
+// Each stream that opens says "look again" first: what happened while none was open is not missed.
+function open() {
+  source?.close();
+  source = new EventSource("/live/");
+  source.addEventListener("open", tellOnline);
+  if (isShowing) source.addEventListener("device", refresh);
+  source.addEventListener("over", (event) => {
+    const why = JSON.parse(event.data).reason;
+    if (why) leave(`/sign-in/?${new URLSearchParams({ why, next: location.pathname })}`);
+    else leave("/devices/");
+  });
+  source.addEventListener("error", () => {
+    tellOffline();
+    // The browser gives up for good where the answer is no stream: the page says why, or may follow again.
+    if (source?.readyState === EventSource.CLOSED) setTimeout(resume, OFFLINE_AFTER);
+  });
+}
+
+function close() {
+  source?.close();
+  source = null;
+  tellOnline();
+}
+
+async function resume() {
+  if (document.hidden) return;
+  // First the page: where its session has ended it is left, and the stream is not asked for.
+  if (await refresh()) open();
+}
+
+document.addEventListener("visibilitychange", () => (document.hidden ? close() : resume()));
+// Back from the browser's own memory of a page: what it shows may be over.
+addEventListener("pageshow", (event) => event.persisted && resume());
+addEventListener("pagehide", close);
+addEventListener("online", resume);
+addEventListener("offline", tellOffline);
+
+setInterval(() => isShowing && source && refresh(), LOOK_EVERY);
+
+if (!document.hidden) open();

@@ -1,0 +1,136 @@
+"""The pictures that the README shows, taken of a running server: python -m tests.browser.screenshots FOLDER."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import httpx
+from PIL import Image
+from playwright.sync_api import Browser, sync_playwright
+from sqlalchemy import update
+from sqlalchemy.orm import Session
+
+from models import accounts, clock, sessions
+from models.devices import describe
+from models.origins import Origin
+from models.schema import USER
+from models.settings import SessionSettings
+from tests.browser.conftest import CHROMIUM
+from tests.conftest import PASSWORD, House, password_hash, start_server
+
+WINDOWS = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36"
+)
+IPHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.1 Mobile/15E148 Safari/604.1"  # fmt: skip  # noqa: E501
+IPAD = "Mozilla/5.0 (iPad; CPU OS 18_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.1 Mobile/15E148 Safari/604.1"  # noqa: E501
+MAC = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.1 Safari/605.1.15"  # noqa: E501
+LINUX = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"
+
+# What each device calls itself, where it is, its name, its novelty, how many days ago it signed in and how many
+# hours ago it was seen.
+DEVICES = [
+    ("PostmanRuntime/7.28.3", "203.0.113.99", "NL", "", "", 24.2, 214.0),
+    (MAC, "192.0.2.61", "DE", "Work laptop", "", 61.4, 26.0),
+    (IPAD, "198.51.100.7", "DE", "", "", 90.3, 3.0),
+    (IPHONE, "198.51.100.7", "DE", "Anna's iPhone", "", 210.1, 0.01),
+    (LINUX, "2001:db8:4f2:91::1c", "BR", "", "device", 0.03, 0.5),
+]
+
+# Name, address, width, height, color scheme, language.
+PICTURES = [
+    ("devices", "/devices/", 1280, 860, "light", "en"),
+    ("devices-dark", "/devices/", 1280, 860, "dark", "en"),
+    ("devices-phone", "/devices/", 390, 844, "light", "en"),
+    ("devices-phone-dark", "/devices/", 390, 844, "dark", "ru"),
+    ("device", "/devices/{id}/", 1280, 860, "light", "en"),
+    ("activity", "/activity/", 1280, 860, "light", "en"),
+    ("sign-in", "/sign-in/", 1280, 860, "light", "en"),
+]
+
+
+def fill(house: House) -> tuple[str, int]:
+    """An account with a past and devices; its phone, and the session that a picture is taken of."""
+    now, settings = clock.now(), SessionSettings()
+    phone = "+4915112345678"
+    fields = {"name": "Anna", "surname": "Lindholm", "phone": phone, "confirmed_by_staff_at": now}
+    account = house.write(accounts.create, USER, fields, password_hash(), None, now - timedelta(days=300))
+    chosen = 0
+    for agent, ip, country, name, novelty, days, hours in sorted(DEVICES, key=lambda device: -device[5]):
+        made = describe(agent)
+        origin = Origin(ip, agent, made.browser, made.os, made.kind, country)
+        at = now - timedelta(days=days)
+        started = house.write(sessions.start, USER, account["id"], password_hash(), None, origin, settings, at)
+        values = {
+            "name": name or None,
+            "novelty": novelty,
+            "last_seen_at": now - timedelta(hours=hours),
+            "expires_at": now + timedelta(days=30),
+        }
+        house.write(_change, started.session["id"], values)
+        chosen = started.session["id"] if agent == IPHONE else chosen
+    stranger = Origin("198.51.100.200", LINUX, "Firefox", "Linux", "computer", "VN")
+    house.write(accounts.refuse, USER, account["id"], stranger, now - timedelta(minutes=50))
+    return phone, chosen
+
+
+def _change(db: Session, session_id: int, values: dict[str, Any]) -> None:
+    db.execute(update(USER.sessions).where(USER.sessions.c.id == session_id).values(values))
+
+
+def take(browser: Browser, house: House, phone: str, session_id: int, folder: Path) -> None:
+    """Take every picture of PICTURES."""
+    with httpx.Client(base_url=house.address, headers={"User-Agent": WINDOWS}) as client:
+        client.post("/sign-in/", data={"identity": phone, "password": PASSWORD})
+        cookies = dict(client.cookies)
+    house.write(_change_here, {"ip": "198.51.100.7", "country": "DE", "novelty": ""})
+    for name, address, width, height, scheme, language in PICTURES:
+        context = browser.new_context(
+            base_url=house.address,
+            viewport={"width": width, "height": height},
+            color_scheme="dark" if scheme == "dark" else "light",
+            locale=language,
+            user_agent=WINDOWS,
+            device_scale_factor=2 if width < 500 else 1,
+            timezone_id="Europe/Berlin",
+        )
+        context.add_cookies([{"name": "zone", "value": "Europe/Berlin", "url": house.address}])
+        if name != "sign-in":
+            for cookie, value in cookies.items():
+                context.add_cookies([{"name": cookie, "value": value, "url": house.address}])
+        page = context.new_page()
+        page.goto(address.format(id=session_id))
+        page.evaluate("document.fonts.ready")
+        Image.open(BytesIO(page.screenshot())).convert("RGB").save(folder / f"{name}.png", optimize=True)
+        context.close()
+
+
+def _change_here(db: Session, values: dict[str, Any]) -> None:
+    db.execute(update(USER.sessions).where(USER.sessions.c.ip == "127.0.0.1").values(values))
+
+
+def main(folder: Path) -> None:
+    """Start a server, fill it, take the pictures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(1) as thread, asyncio.Runner() as runner:
+        # Playwright keeps a loop in this thread: the database is asked from another.
+        url = f"sqlite:///{scratch}/sessions.sqlite3"
+        server = start_server(Path(scratch), url)
+        house = House(server.address, url, lambda work: thread.submit(runner.run, work).result(), server.log)
+        phone, session_id = fill(house)
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+            take(browser, house, phone, session_id, folder)
+            browser.close()
+        house.close()
+        server.stop()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

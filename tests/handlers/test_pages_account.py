@@ -1,0 +1,367 @@
+"""Pages: the account itself, the password that is asked for again, and the message about a new device."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from PIL import Image
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from models import accounts, clock
+from models.schema import KINDS
+from tests.conftest import PASSWORD, Account, House, wait_until
+from tests.handlers.browsers import Browser, Page
+from tests.handlers.test_pages_register import letters, new_phone, read_code
+
+each_kind = pytest.mark.parametrize("kind", ["user", "client"])
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def browser(house: House) -> Iterator[Browser]:
+    """Somebody at the pages."""
+    opened = Browser(house)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def other(house: House) -> Iterator[Browser]:
+    """Somebody else, at another browser."""
+    opened = Browser(house, "Mozilla/5.0 other")
+    yield opened
+    opened.close()
+
+
+def sign_in(house: House, browser: Browser, kind: str) -> Account:
+    """A new account, signed in."""
+    account = house.add(kind)
+    assert browser.sign_in(account).status_code == 303
+    return account
+
+
+def row(house: House, account: Account) -> Any:
+    """The account as it is kept."""
+    return house.read(accounts.get, KINDS[account.kind], account.id)
+
+
+def grow_old(house: House, account: Account) -> None:
+    """Let the passwords that were given in the account's sessions be eleven minutes old."""
+    at = clock.to_microseconds(clock.now() - timedelta(minutes=11))
+
+    def query(db: Session) -> None:
+        db.execute(
+            text(f"UPDATE {account.kind}_sessions SET password_at = :at WHERE account_id = :id"),
+            {"at": at, "id": account.id},
+        )
+
+    house.write(query)
+
+
+def live(house: House, account: Account) -> int:
+    """How many live sessions the account has."""
+
+    def query(db: Session) -> Any:
+        return db.scalar(
+            text(f"SELECT count(*) FROM {account.kind}_sessions WHERE account_id = :id"), {"id": account.id}
+        )
+
+    return int(house.read(query))
+
+
+def png(size: tuple[int, int] = (400, 300), mode: str = "RGB") -> bytes:
+    """A picture."""
+    made = io.BytesIO()
+    Image.new(mode, size, "teal").save(made, "PNG")
+    return made.getvalue()
+
+
+def bomb(picture: bytes) -> bytes:
+    """The same file, which claims to be 100,000 pixels square."""
+    head = b"IHDR" + struct.pack(">II", 100_000, 100_000) + picture[24:29]
+    return picture[:12] + head + struct.pack(">I", zlib.crc32(head)) + picture[33:]
+
+
+@each_kind
+def test_fields_are_kept_and_shown(house: House, browser: Browser, kind: str) -> None:
+    account = sign_in(house, browser, kind)
+    typed = {"name": " Ada ", "surname": "O’<script>", "patronymic": "Иванова", "address": "1, Main St."}
+    assert browser.send("/account/", "/account/fields/", **typed).headers["Location"] == "/account/"
+    form = browser.open("/account/").form("/account/fields/")
+    assert form["name"] == "Ada"
+    assert form["surname"] == "O’<script>"
+    assert row(house, account)["patronymic"] == "Иванова"
+    assert row(house, account)["address"] == "1, Main St."
+    assert "<script>" not in re.sub(r"<script type=\"module\" [^>]*>", "", browser.get("/account/").text)
+
+
+@each_kind
+def test_fields_that_can_not_be_kept_are_told_at_their_place(house: House, browser: Browser, kind: str) -> None:
+    sign_in(house, browser, kind)
+    for bad in ("x" * 10_000, "a\u202eb"):
+        answer = browser.send("/account/", "/account/fields/", name=bad, surname="Kept")
+        page = Page(answer.text)
+        assert (answer.status_code, page.invalid) == (400, ["name"])
+        assert page.form("/account/fields/")["surname"] == "Kept"
+
+
+@each_kind
+def test_a_new_phone_replaces_the_old_one_once_it_is_proved(house: House, browser: Browser, kind: str) -> None:
+    account, phone = sign_in(house, browser, kind), new_phone()
+    assert browser.send("/account/", "/account/phone/", value=phone).headers["Location"] == "/account/"
+    assert row(house, account)["phone"] == account.contact
+    again = browser.send("/account/", "/account/phone/", value=phone)
+    assert "Wait a minute" in browser.open(again.headers["Location"]).words
+    wrong = browser.send("/account/", "/account/phone/confirm/", code="1")
+    assert Page(wrong.text).invalid == ["code"]
+    right = browser.send("/account/", "/account/phone/confirm/", code=read_code(house, phone))
+    assert right.headers["Location"] == "/account/"
+    assert row(house, account)["phone"] == phone
+    assert row(house, account)["confirmed_phone"]
+
+
+def test_a_contact_that_another_account_has_is_told(house: House, browser: Browser) -> None:
+    account, other = sign_in(house, browser, "user"), house.add("user")
+    answer = browser.send("/account/", "/account/phone/", value=other.contact)
+    assert "Another account has it" in answer.text
+    for name, bad in (("phone", "12"), ("email", "a@b"), ("email", "")):
+        answer = browser.send("/account/", f"/account/{name}/", value=bad)
+        assert Page(answer.text).invalid == ["value"]
+    assert row(house, account)["phone"] == account.contact
+
+
+def test_a_contact_that_was_taken_while_its_code_was_on_the_way_is_told(house: House, browser: Browser) -> None:
+    sign_in(house, browser, "user")
+    email = f"late{next(_numbers)}@example.com"
+    browser.send("/account/", "/account/email/", value=email)
+    code = read_code(house, email)
+    house.write(accounts.create, KINDS["user"], {"email": email}, "hash", None, clock.now())
+    answer = browser.send("/account/", "/account/email/confirm/", code=code)
+    assert "Another account has it" in browser.open(answer.headers["Location"]).words
+
+
+def test_a_client_has_no_email(house: House, browser: Browser) -> None:
+    sign_in(house, browser, "client")
+    form = browser.open("/account/").form("/account/fields/")
+    assert browser.post("/account/email/", form | {"value": "a@example.com"}).status_code == 404
+
+
+@each_kind
+def test_a_new_password_ends_every_other_session(house: House, browser: Browser, other: Browser, kind: str) -> None:
+    account, new = sign_in(house, browser, kind), "another harbour at dawn"
+    other.sign_in(account)
+    wrong = browser.send("/account/", "/account/password/", password="wrong", new_password=new)
+    assert Page(wrong.text).invalid == ["password"]
+    weak = browser.send("/account/", "/account/password/", password=PASSWORD, new_password="password")
+    assert Page(weak.text).invalid == ["new_password"]
+    assert live(house, account) == 2
+    done = browser.send("/account/", "/account/password/", password=PASSWORD, new_password=new)
+    assert done.headers["Location"] == "/account/"
+    assert live(house, account) == 1
+    assert browser.get("/account/").status_code == 200
+    assert "the password was changed" in other.open("/account/").words
+    assert other.sign_in(account).status_code == 400
+    assert other.sign_in(account, new).status_code == 303
+
+
+@each_kind
+def test_a_picture_is_made_anew_and_is_the_image_of_the_json(house: House, browser: Browser, kind: str) -> None:
+    account = sign_in(house, browser, kind)
+    exif = Image.Exif()
+    exif[0x010E] = "a secret place"
+    made = io.BytesIO()
+    Image.new("RGB", (900, 600), "teal").save(made, "JPEG", exif=exif)
+    assert b"a secret place" in made.getvalue()
+    form = browser.open("/account/").form("/account/picture/")
+    answer = browser.post("/account/picture/", form, files={"picture": ("x.jpg", made.getvalue(), "image/jpeg")})
+    assert answer.headers["Location"] == "/account/"
+    device = house.sign_in(account)
+    listed = house.ask("GET", f"/sessions/session-{kind}-l/", device).json()
+    address = listed[0][kind]["image"]
+    assert address.startswith(f"{house.address}/sessions/session-{kind}-l/{account.id}/static/Users/")
+    image = browser.get(address)
+    assert image.headers["Content-Type"] == "image/jpeg"
+    assert b"a secret place" not in image.content
+    with Image.open(io.BytesIO(image.content)) as opened:
+        assert (opened.format, opened.size, dict(opened.getexif())) == ("JPEG", (256, 256), {})
+    assert address.removeprefix(house.address) in browser.get("/account/").text
+    gone = browser.post("/account/picture/remove/", form)
+    assert gone.headers["Location"] == "/account/"
+    assert browser.get(address).status_code == 404
+    listed = house.ask("GET", f"/sessions/session-{kind}-l/", device).json()
+    assert listed[0][kind]["image"].endswith("/default-user-image.jpeg")
+
+
+def test_what_is_no_picture_is_told(house: House, browser: Browser) -> None:
+    account = sign_in(house, browser, "user")
+    form = browser.open("/account/").form("/account/picture/")
+    whole = png()
+    gif = io.BytesIO()
+    Image.new("P", (4, 4)).save(gif, "GIF")
+    for content in (
+        b"",
+        b"no picture",
+        whole[: len(whole) // 2],
+        gif.getvalue(),
+        b"<svg/>",
+        bomb(whole),
+    ):
+        answer = browser.post("/account/picture/", form, files={"picture": ("x.png", content, "image/png")})
+        assert answer.status_code == 400
+        assert Page(answer.text).invalid == ["picture"]
+    large = browser.post("/account/picture/", form, files={"picture": ("x.png", b"x" * 2_200_000, "image/png")})
+    assert large.status_code == 413
+    assert row(house, account)["image"] is None
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P", "L", "1", "LA", "I;16"])
+def test_pictures_of_every_make_are_taken(house: House, browser: Browser, mode: str) -> None:
+    sign_in(house, browser, "user")
+    form = browser.open("/account/").form("/account/picture/")
+    made = io.BytesIO()
+    Image.new(mode, (30, 500)).save(made, "PNG")
+    answer = browser.post("/account/picture/", form, files={"picture": ("x.png", made.getvalue(), "image/png")})
+    assert answer.status_code == 303
+
+
+@each_kind
+def test_the_download_holds_everything_but_what_signs_in(house: House, browser: Browser, kind: str) -> None:
+    account = sign_in(house, browser, kind)
+    answer = browser.get("/account/download/")
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["Content-Disposition"] == f'attachment; filename="sessions-{kind}-{account.id}.json"'
+    held = json.loads(answer.content)
+    assert held["account"]["phone"] == account.contact
+    assert held["account"]["created_at"].endswith("Z")
+    assert len(held["sessions"]) == 1
+    assert [event["type"] for event in held["events"]] == ["registered", "started"]
+    assert "password_hash" not in answer.text
+    assert "argon2" not in answer.text
+
+
+@each_kind
+def test_ending_asks_for_the_password_again_and_the_act_follows(
+    house: House, browser: Browser, other: Browser, kind: str
+) -> None:
+    account = sign_in(house, browser, kind)
+    other.sign_in(account)
+    form = browser.open("/account/").form("/account/fields/")
+    grow_old(house, account)
+    prompt = browser.post("/devices/end-others/", form)
+    assert prompt.status_code == 200
+    assert live(house, account) == 2
+    asked = Page(prompt.text).form("/devices/end-others/")
+    wrong = browser.post("/devices/end-others/", asked | {"prompted_password": "wrong"})
+    assert Page(wrong.text).invalid == ["prompted_password"]
+    assert live(house, account) == 2
+    done = browser.post("/devices/end-others/", asked | {"prompted_password": PASSWORD})
+    assert done.headers["Location"] == "/devices/"
+    assert live(house, account) == 1
+    other.sign_in(account)
+    assert browser.post("/devices/end-others/", form).headers["Location"] == "/devices/"
+
+
+def test_the_prompt_keeps_the_fields_of_the_form(house: House, browser: Browser) -> None:
+    account, phone = sign_in(house, browser, "user"), new_phone()
+    grow_old(house, account)
+    prompt = browser.send("/account/", "/account/phone/", value=phone)
+    asked = Page(prompt.text).form("/account/phone/")
+    assert asked["value"] == phone
+    assert asked["username"] == account.contact
+    assert PASSWORD not in prompt.text
+    browser.post("/account/phone/", asked | {"prompted_password": PASSWORD})
+    assert read_code(house, phone)
+
+
+@each_kind
+def test_ending_this_device_asks_nothing(house: House, browser: Browser, kind: str) -> None:
+    account = sign_in(house, browser, kind)
+    grow_old(house, account)
+    assert browser.post("/sign-out/").headers["Location"] == "/sign-in/"
+    assert live(house, account) == 0
+
+
+def end_link(house: House, account: Account) -> str:
+    """The link in the message about a new device."""
+    wait_until(lambda: letters(house, account.contact))
+    found = re.search(r"(/end/[^/\s]+/)", letters(house, account.contact)[-1])
+    assert found
+    return found[1]
+
+
+@each_kind
+def test_a_new_device_is_told_with_a_link_that_ends_it_once(
+    house: House, browser: Browser, other: Browser, kind: str
+) -> None:
+    account = sign_in(house, browser, kind)
+    browser.sign_in(account)
+    assert not letters(house, account.contact)
+    other.sign_in(account)
+    link = end_link(house, account)
+    stranger = Browser(house)
+    assert "Was this not you?" in stranger.open(link).words
+    assert live(house, account) == 2
+    assert "That device is signed out" in stranger.post(link).text
+    assert live(house, account) == 1
+    assert browser.get("/devices/").status_code == 200
+    assert "by the link in a message" in other.open("/devices/").words
+    assert "signed out already" in stranger.open(link).words
+    assert "signed out already" in stranger.post(link).text
+    assert stranger.get(link.replace(link[-3:-1], "00" if link[-3:-1] != "00" else "11")).status_code == 404
+    assert live(house, account) == 1
+    stranger.close()
+
+
+@each_kind
+def test_the_link_of_a_user_ends_no_client(house: House, browser: Browser, other: Browser, kind: str) -> None:
+    account = sign_in(house, browser, kind)
+    other.sign_in(account)
+    link = end_link(house, account)
+    swapped = link.replace("user", "x").replace("client", "user").replace("x-", "client-")
+    assert browser.get(swapped).status_code == 404
+
+
+@each_kind
+def test_programs_are_told_too_and_a_device_once_known_is_not(house: House, browser: Browser, kind: str) -> None:
+    account = sign_in(house, browser, kind)
+    house.sign_in(account, "program/1", device_id="a till")
+    wait_until(lambda: len(letters(house, account.contact)) == 1)
+    house.sign_in(account, "program/2", device_id="a till")
+    browser.sign_in(account)
+    house.sign_in(account, "program/1", device_id="another till")
+    wait_until(lambda: len(letters(house, account.contact)) == 2)
+
+
+@each_kind
+def test_an_account_that_wants_no_messages_gets_none(house: House, browser: Browser, other: Browser, kind: str) -> None:
+    account = sign_in(house, browser, kind)
+    form = browser.open("/account/").form("/account/telling/")
+    assert form.pop("tells_new_devices") == "on"
+    assert browser.post("/account/telling/", form).headers["Location"] == "/account/"
+    other.sign_in(account)
+    last = house.add(kind)
+    other.sign_in(last)
+    house.sign_in(last, "program/1")
+    wait_until(lambda: letters(house, last.contact))
+    assert not letters(house, account.contact)
+    browser.send("/account/", "/account/telling/", tells_new_devices="on")
+    assert row(house, account)["tells_new_devices"]
+
+
+def test_the_message_is_in_the_owners_language_and_not_in_the_strangers(house: House, other: Browser) -> None:
+    browser = Browser(house, **{"Accept-Language": "ru"})
+    account = sign_in(house, browser, "user")
+    other.sign_in(account)
+    wait_until(lambda: letters(house, account.contact))
+    assert row(house, account)["language"] == "ru"
+    browser.close()

@@ -1,0 +1,77 @@
+"""What happened on an account, in sentences."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from handlers.activity import MOST_ON_A_PAGE, SENTENCES
+from handlers.pages import render_icon
+from models.events import Cause, Type
+from tests.conftest import House
+from tests.handlers.browsers import Browser
+
+
+@pytest.fixture
+def browser(house: House) -> Iterator[Browser]:
+    """A browser that nobody has signed in on."""
+    opened = Browser(house)
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize("kind", ["user", "client"])
+def test_it_tells_sign_ins_ends_and_refusals(house: House, browser: Browser, kind: str) -> None:
+    account = house.add(kind)
+    browser.sign_in(account, password="not this one")
+    browser.sign_in(account)
+    other = house.sign_in(account, "Thing/1.0")
+    browser.send("/devices/", f"/devices/{other.session}/end/")
+
+    page = browser.open("/activity/").words
+
+    for told in ("The account was made.", "refused", "Thing", "You ended the session of", "127.0.0.1"):
+        assert told in page
+    assert page.index("You ended the session of") < page.index("refused") < page.index("The account was made.")
+
+
+def test_another_account_s_events_are_not_told(house: House, browser: Browser) -> None:
+    house.sign_in(house.add("user"), "Strange/1.0")
+    browser.sign_in(house.add("user"))
+
+    assert "Strange" not in browser.open("/activity/").words
+
+
+def test_a_long_history_is_told_page_by_page_each_event_once(house: House, browser: Browser) -> None:
+    account = house.add("client")
+    for _ in range(MOST_ON_A_PAGE):
+        house.sign_in(account)
+    browser.sign_in(account)
+
+    seen: list[str] = []
+    address: str | None = "/activity/"
+    while address:
+        html = browser.get(address).text
+        seen += re.findall(r'id="event-(\d+)"', html)
+        older = re.search(r'href="(/activity/\?before=\d+)"', html)
+        address = older[1] if older else None
+
+    assert len(seen) == len(set(seen)) == MOST_ON_A_PAGE + 2
+    assert seen == sorted(seen, key=int, reverse=True)
+
+
+@pytest.mark.parametrize("before", ["0", "-1", "x", "9" * 30, "٣", ""])
+def test_a_page_of_nonsense_is_a_page(house: House, browser: Browser, before: str) -> None:
+    browser.sign_in(house.add("user"))
+
+    assert browser.get("/activity/", params={"before": before}).status_code == 200
+
+
+def test_every_event_and_every_cause_has_its_sentence_and_its_icon() -> None:
+    told = set(SENTENCES)
+    assert {event.value for event in Type} <= {type_ for type_, _ in told}
+    assert {("ended", cause.value) for cause in Cause} <= told
+    for picture, _, _ in SENTENCES.values():
+        assert "<svg" in render_icon(picture)
