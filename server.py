@@ -71,7 +71,7 @@ def open_database(settings: Settings) -> Database:
         if url.startswith("sqlite"):
             return SQLiteDatabase(url)
         return PostgresDatabase(url, settings.database.pool_size)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, DatabaseUnavailable) as error:
         raise Stop(f"The database can't be opened: {error}") from None
 
 

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import random
 
-from yard import Round, fill, median, postgres, scratch, wrk
+from benchmarks.yard import Round, fill, median, postgres, scratch, wrk
 
 SESSIONS = 21
 

@@ -10,7 +10,8 @@ import time
 from collections.abc import Iterator
 
 import httpx
-from yard import AGENT, Filled, Round, fill, median, postgres, scratch, wrk
+
+from benchmarks.yard import AGENT, Filled, Round, fill, median, postgres, scratch, wrk
 
 
 @contextlib.contextmanager

@@ -62,7 +62,7 @@ class Yard:
         }
         with log.open("wb") as out:
             started = subprocess.Popen(
-                [sys.executable, ROOT / "server.py", "serve", "--workers", str(workers)],
+                [sys.executable, str(ROOT / "server.py"), "serve", "--workers", str(workers)],
                 env=environment, stdout=out, stderr=subprocess.STDOUT, cwd=self.folder,
             )  # fmt: skip
         self.processes.append(started)
@@ -86,7 +86,14 @@ class Yard:
             listening.setblocking(False)
             port = listening.getsockname()[1]
             number = listening.fileno()
-            command = [sys.executable, Path(__file__).parent / "bare.py", "--socket", str(number), "--body", file]
+            command = [
+                sys.executable,
+                str(ROOT / "benchmarks" / "bare.py"),
+                "--socket",
+                str(number),
+                "--body",
+                str(file),
+            ]
             self.processes.append(subprocess.Popen(command, pass_fds=[number], stderr=subprocess.DEVNULL))
             listening.close()
         self.wait(f"http://127.0.0.1:{port}")
@@ -145,7 +152,8 @@ def wrk(address: str, script: Path, connections: int, seconds: int) -> Round:
     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     rate = re.search(r"Requests/sec:\s+([\d.]+)", out)
     told = re.search(r"p50=(\d+) p99=(\d+) bad=(\d+)", out)
-    assert rate and told, out
+    if not rate or not told:
+        raise SystemExit(out)
     return Round(float(rate[1]), int(told[1]) / 1000, int(told[2]) / 1000, int(told[3]))
 
 
@@ -256,7 +264,7 @@ def fill(yard: Yard, accounts: int, sessions: int, kind: Kind = USER, *, tokens:
         await database.close()
 
     asyncio.run(run())
-    listed = []
+    listed: list[tuple[str, int, str]] = []
     for number in range(1, accounts + 1):
         for index, sid in enumerate(sids[number - 1]):
             if tokens is not None and len(listed) >= tokens:

@@ -172,6 +172,7 @@ class TooLarge(BaseHandler):
     _told: Future[None] | None = None
 
     async def prepare(self) -> None:
+        self.set_header("Connection", "close")
         self.write_error(413)
         if self._told:
             await self._told

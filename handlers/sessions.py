@@ -154,9 +154,10 @@ class ImageHandler(ApiHandler):
     is_open = True
 
     async def get(self, kind: str, id: str, file: str) -> None:
+        jpeg: bytes | None = None
         if file == DEFAULT_IMAGE:
-            jpeg: bytes | None = IMAGE_FILE.read_bytes()
-        else:
+            jpeg = IMAGE_FILE.read_bytes()
+        elif file.isprintable():
             jpeg = await self.parts.database.read(pictures.get, KINDS[kind], read_id(id), file)
         if jpeg is None:
             raise web.HTTPError(404)

@@ -637,6 +637,10 @@ class _House:
         if act == "staff_ends":
             self._end(started, Cause.STAFF, at, staff, staff.devices[0].origin)
             return
+        if act == "stolen" and chance.random() < 0.5:
+            # The owner follows the link in the letter about a new device, wherever the letter is read.
+            self._end(started, Cause.LINK, at, None, person.devices[0].origin)
+            return
         if act == "stolen":
             thief = make_origin(self._draw_ip(), started.origin.device, self._places).described()
             self._end(started, Cause.THEFT, at, None, thief)
@@ -652,6 +656,8 @@ class _House:
         elif act == "names":
             started.name = chance.choice([name for name in NAMES[started.sort] if _fits(name, person)])
             self._write(person, Type.NAMED, at, about=started, by=person, origin=started.origin)
+        elif act == "changes_password" and chance.random() < 0.3:
+            self._change(person, Type.CHANGED, at, {}, person, started.origin, "phone")
         elif act == "changes_password":
             self._change(person, Type.PASSWORD_CHANGED, at, {}, person, started.origin)
             self._end_others(started, Cause.PASSWORD, at)

@@ -98,8 +98,11 @@ class PostgresDatabase(Database):
             connection.terminate()
 
     async def migrate(self) -> None:
-        async with self._engine.begin() as connection:
-            await connection.run_sync(migrating.upgrade)
+        try:
+            async with self._engine.begin() as connection:
+                await connection.run_sync(migrating.upgrade)
+        except Exception as error:
+            raise _told_apart(error) from error
 
     async def is_current(self) -> bool:
         try:

@@ -7,12 +7,12 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Select, bindparam, false, literal_column, select
+from sqlalchemy import BigInteger, ColumnElement, Select, bindparam, false, literal, literal_column, select
 from sqlalchemy.orm import Session
 
 from models import clock
 from models.database import Database, Statement
-from models.schema import KINDS, USER, Kind, Row
+from models.schema import KINDS, USER, UTC, Kind, Row
 from models.tokens import Claims
 
 
@@ -96,18 +96,18 @@ def recognise(db: Session, claims: Claims, now: datetime) -> Row | None:
 
 def is_proven(principal: Principal, now: datetime) -> ColumnElement[bool]:
     """Whether the principal still is what it was proved to be: part of every statement that it causes."""
-    return proving(principal.kind, principal.is_staff).params(principal.values(now))
+    return _proving(principal.kind, principal.is_staff, literal(principal.session_id), literal(now, UTC))
 
 
 @cache
 def proving(kind: Kind, staff: bool) -> ColumnElement[bool]:
     """The same for every principal of `kind`, for statements that are built once; asked with `Principal.values`."""
+    return _proving(kind, staff, bindparam("calling"), bindparam("now", type_=BigInteger))
+
+
+def _proving(kind: Kind, staff: bool, session_id: ColumnElement[int], now: ColumnElement[Any]) -> ColumnElement[bool]:
     accounts, sessions = kind.accounts.alias("caller"), kind.sessions.alias("calling")
-    conditions = [
-        sessions.c.id == bindparam("calling"),
-        sessions.c.expires_at > bindparam("now", type_=BigInteger),
-        accounts.c.disabled_at.is_(None),
-    ]
+    conditions = [sessions.c.id == session_id, sessions.c.expires_at > now, accounts.c.disabled_at.is_(None)]
     if staff:
         conditions.append(accounts.c.is_staff)
     return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network
@@ -9,7 +10,8 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -22,8 +24,17 @@ from models.schema import Kind
 PREFIX = "SESSIONS_"
 DEFAULT_FILE = Path(__file__).parent.parent / "config.yaml"
 
-Positive = Annotated[int, Field(gt=0, le=10_000_000)]
-Port = Annotated[int, Field(ge=0, le=65535)]
+
+def _is_number(value: Any) -> Any:
+    # Python counts True as 1; a person who writes it means something else.
+    if isinstance(value, bool):
+        raise PydanticCustomError("int_type", "Input should be a valid integer")
+    return value
+
+
+Integer = Annotated[int, BeforeValidator(_is_number)]
+Positive = Annotated[Integer, Field(gt=0, le=10_000_000)]
+Port = Annotated[Integer, Field(ge=0, le=65535)]
 Algorithm = Literal["HS256", "HS384", "HS512"]
 
 # RFC 7518, section 3.2: a key at least as long as the hash.
@@ -52,7 +63,7 @@ class Section(BaseModel):
             if not (path := values.pop(file_name, None)):
                 continue
             if values.get(name):
-                raise ValueError(f"either {name} or {file_name}, not both")
+                raise ValueError(f"{name}: either {name} or {file_name}, not both")
             try:
                 values[name] = Path(str(path)).read_text().strip()
             except (OSError, UnicodeDecodeError) as error:
@@ -66,7 +77,7 @@ class Server(Section):
 
     host: str = "127.0.0.1"
     port: Port = 8888
-    workers: Annotated[int, Field(ge=0, le=256)] = 0
+    workers: Annotated[Integer, Field(ge=0, le=256)] = 0
     address: Annotated[str, Field(pattern=r"^(https?://[^/\s]+)?$")] = ""
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     shutdown_seconds: Positive = 30
@@ -78,7 +89,7 @@ class DatabaseSettings(Section):
     from_files = {"url": "url_file"}
 
     url: SecretStr = SecretStr("sqlite:///data/sessions.sqlite3")
-    pool_size: Annotated[int, Field(ge=1, le=200)] = 5
+    pool_size: Annotated[Integer, Field(ge=1, le=200)] = 5
 
     @model_validator(mode="after")
     def check_url(self) -> Self:
@@ -144,12 +155,33 @@ class Limits(Section):
         return timedelta(hours=self.absolute_hours)
 
 
+class UserLimits(Limits):
+    """The defaults for users."""
+
+    idle_minutes: Positive = 43_200
+    absolute_hours: Positive = 8_760
+
+
+class ClientLimits(Limits):
+    """The defaults for clients."""
+
+    idle_minutes: Positive = 129_600
+    absolute_hours: Positive = 8_760
+
+
+class StaffLimits(Limits):
+    """The defaults for users who are staff."""
+
+    idle_minutes: Positive = 60
+    absolute_hours: Positive = 12
+
+
 class SessionSettings(Section):
     """Limits of sessions for each kind of account and for staff."""
 
-    user: Limits = Limits(idle_minutes=43_200, absolute_hours=8_760)
-    client: Limits = Limits(idle_minutes=129_600, absolute_hours=8_760)
-    staff: Limits = Limits(idle_minutes=60, absolute_hours=12)
+    user: UserLimits = UserLimits()
+    client: ClientLimits = ClientLimits()
+    staff: StaffLimits = StaffLimits()
     most: Positive = 100
     seen_seconds: Positive = 60
     sweep_seconds: Positive = 60
@@ -173,9 +205,9 @@ class AccountSettings(Section):
 
     registration: bool = True
     country: Annotated[str, Field(pattern=r"^([A-Z]{2})?$")] = ""
-    password_length: Annotated[int, Field(ge=8, le=64)] = 8
+    password_length: Annotated[Integer, Field(ge=8, le=64)] = 8
     code_minutes: Positive = 10
-    code_attempts: Annotated[int, Field(ge=1, le=20)] = 5
+    code_attempts: Annotated[Integer, Field(ge=1, le=20)] = 5
     code_again_seconds: Positive = 60
 
 
@@ -260,23 +292,51 @@ def load(file: Path = DEFAULT_FILE) -> Settings:
     Raises InvalidSettings with one line that names the file (or the variable), the key and what was expected.
     """
     try:
-        values = yaml.safe_load(file.read_text()) or {}
+        values = yaml.load(file.read_text(encoding="utf-8"), _Loader) or {}  # noqa: S506
     except OSError as error:
         raise InvalidSettings(f"{file}: can't be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise InvalidSettings(f"{file}{where}: expected YAML: {getattr(error, 'problem', None) or error}") from None
+    except UnicodeDecodeError:
+        raise InvalidSettings(f"{file}: expected YAML: it is not text") from None
+    except yaml.MarkedYAMLError as error:
+        where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise InvalidSettings(f"{file}{where}: expected YAML: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise InvalidSettings(f"{file}: expected YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise InvalidSettings(f"{file}: expected sections ({', '.join(Settings.model_fields)})")
     _check_variables()
+    _drop_overridden(values)
     try:
         # A section that is there but empty (all its lines are comments) means its defaults.
         return Settings(**{key: {} if value is None else value for key, value in values.items()})
-    except SettingsError as error:
-        raise InvalidSettings(f"environment: {error.__cause__ or error}") from None
+    except SettingsError:
+        raise InvalidSettings(f"{_broken_variable()}: expected JSON") from None
     except ValidationError as error:
         raise InvalidSettings(_first_line(file, error)) from None
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML that refuses a setting that is there twice: the second would silently win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            name = self.construct_object(key, deep=True)
+            if isinstance(name, str) and name in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{name} is there twice", key.start_mark)
+            seen.add(str(name))
+        return super().construct_mapping(node, deep)
+
+
+def _drop_overridden(values: dict[str, Any]) -> None:
+    """Forget what the file says of a secret that a variable sets in its other form."""
+    for section, field in Settings.model_fields.items():
+        told: Any = values.get(section)
+        pairs = getattr(field.annotation, "from_files", {}).items()
+        for name, file_name in pairs if isinstance(told, dict) else ():
+            for this, other in ((name, file_name), (file_name, name)):
+                if f"{PREFIX}{section}__{this}".upper() in os.environ:
+                    told.pop(other, None)
 
 
 def _check_variables() -> None:
@@ -287,16 +347,43 @@ def _check_variables() -> None:
                                   f"with a section of {', '.join(Settings.model_fields).upper()}")  # fmt: skip
 
 
+def _broken_variable() -> str:
+    """The variable that should hold a list or a mapping and is not JSON."""
+    for variable, value in os.environ.items():
+        section, _, name = variable.removeprefix(PREFIX).lower().partition("__")
+        model = Settings.model_fields[section].annotation if section in Settings.model_fields else None
+        field = getattr(model, "model_fields", {}).get(name)
+        if variable.startswith(PREFIX) and field and field.annotation not in (str, int, bool):
+            try:
+                json.loads(value)
+            except ValueError:
+                return variable
+    return "environment"
+
+
 def _first_line(file: Path, error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    key = ".".join(str(part) for part in first["loc"])
-    variable = PREFIX + "__".join(str(part) for part in first["loc"]).upper()
-    source = variable if variable in os.environ else f"{file}: {key}"
-    if first["type"] == "extra_forbidden":
-        return f"{source}: unknown setting: expected one of {_known(first['loc'])}"
+    # A name that nobody knows may be why another is missing: it goes first.
+    errors = error.errors(include_url=False, include_context=False, include_input=False)
+    first = min(errors, key=lambda one: one["type"] != "extra_forbidden")
+    loc, message = first["loc"], first["msg"]
     if first["type"] == "value_error":
-        return f"{source}: {first['msg'].removeprefix('Value error, ')}"
-    return f"{source}: {first['msg'][0].lower()}{first['msg'][1:]}".replace("input should be", "expected")
+        # Ours begin with the name of the setting in its section.
+        name, _, message = message.removeprefix("Value error, ").partition(": ")
+        loc = (*loc, name)
+    elif first["type"] == "extra_forbidden":
+        message = f"unknown setting: expected one of {_known(loc)}"
+    else:
+        message = f"{message[0].lower()}{message[1:]}".replace("input should be", "expected")
+    return f"{_source(file, loc)}: {message}"
+
+
+def _source(file: Path, loc: tuple[int | str, ...]) -> str:
+    """The variable that set what is at `loc`, or its key in the file."""
+    for length in range(len(loc), 1, -1):
+        variable = PREFIX + "__".join(str(part) for part in loc[:length]).upper()
+        if variable in os.environ:
+            return variable
+    return f"{file}: {'.'.join(str(part) for part in loc)}"
 
 
 def _known(loc: tuple[int | str, ...]) -> str:

@@ -324,13 +324,11 @@ async def refresh_at_once(addresses: list[str], token: str, count: int) -> list[
     return answers
 
 
-@both_kinds
-def test_a_thousand_refreshes_at_once_on_two_servers_leave_one_chain(house: House, twin: Server, kind: str) -> None:
-    account = house.add(kind)
+def test_a_thousand_refreshes_at_once_on_two_servers_leave_one_chain(house: House, twin: Server) -> None:
+    account = house.add("user")
     device = house.sign_in(account)
-    count = 1000 if kind == "user" else 100
-    answers = asyncio.run(refresh_at_once([house.address, twin.address], device.refresh, count))
-    assert len(answers) == count
+    answers = asyncio.run(refresh_at_once([house.address, twin.address], device.refresh, 1000))
+    assert len(answers) == 1000
     (successor,) = {answer["refresh"] for answer in answers}
     (session,) = read_sessions(house, account)
     assert (session["id"], session["generation"]) == (device.session, 2)
@@ -373,13 +371,12 @@ def test_without_a_device_id_each_sign_in_is_a_session(house: House, kind: str) 
     assert len(read_sessions(house, account)) == 4
 
 
-@both_kinds
-def test_many_sign_ins_of_one_device_at_once_leave_one_session(house: House, twin: Server, kind: str) -> None:
-    account = house.add(kind)
+def test_many_sign_ins_of_one_device_at_once_leave_one_session(house: House, twin: Server) -> None:
+    account = house.add("user")
 
     def sign_in(address: str) -> int:
         sent = account.credentials | {"device_id": "phone-1"}
-        return httpx.post(f"{address}/auth/{kind}/token/", json=sent, timeout=30).status_code
+        return httpx.post(f"{address}/auth/user/token/", json=sent, timeout=30).status_code
 
     with ThreadPoolExecutor(6) as threads:
         assert set(threads.map(sign_in, [house.address, twin.address] * 3)) == {200}
@@ -432,18 +429,17 @@ def test_an_email_differs_from_another_by_more_than_case(house: House) -> None:
     assert (answer.status_code, list(answer.json())) == (400, ["email"])
 
 
-@both_kinds
-def test_of_many_that_register_one_contact_at_once_one_gets_it(house: House, twin: Server, kind: str) -> None:
-    sent = contact(kind) | {"password": PASSWORD}
+def test_of_many_that_register_one_contact_at_once_one_gets_it(house: House) -> None:
+    sent = {"email": fresh_email(), "password": PASSWORD}
 
     def register(_: int) -> tuple[int, tuple[str, ...]]:
-        answer = httpx.post(f"{house.address}/auth/{kind}/register/", json=sent, timeout=30)
+        answer = httpx.post(f"{house.address}/auth/user/register/", json=sent, timeout=30)
         return answer.status_code, tuple(answer.json()) if answer.status_code != 201 else ()
 
     with ThreadPoolExecutor(6) as threads:
         answers = list(threads.map(register, range(6)))
     assert answers.count((201, ())) == 1
-    assert set(answers) == {(201, ()), (400, tuple(contact(kind)))}
+    assert set(answers) == {(201, ()), (400, ("email",))}
 
 
 @both_kinds
@@ -825,14 +821,13 @@ def test_a_password_is_changed_at_the_address_of_its_own_kind(house: House) -> N
         assert (answer.status_code, answer.json()) == (403, FORBIDDEN)
 
 
-@both_kinds
-def test_of_two_that_change_a_password_at_once_one_does(house: House, kind: str) -> None:
-    account = house.add(kind)
+def test_of_two_that_change_a_password_at_once_one_does(house: House) -> None:
+    account = house.add("client")
     devices = [house.sign_in(account) for _ in range(4)]
 
     def change(device: Device) -> int:
         sent = {"password": PASSWORD, "new_password": f"{NEW_PASSWORD} {device.session}"}
-        return house.ask("POST", f"/auth/{kind}/password/", device, json=sent).status_code
+        return house.ask("POST", "/auth/client/password/", device, json=sent).status_code
 
     with ThreadPoolExecutor(4) as threads:
         answers = list(threads.map(change, devices))
@@ -842,18 +837,17 @@ def test_of_two_that_change_a_password_at_once_one_does(house: House, kind: str)
     assert left["id"] == devices[answers.index(204)].session
 
 
-@both_kinds
-def test_a_password_that_changes_while_it_is_checked_signs_nobody_in(house: House, kind: str) -> None:
-    account = house.add(kind)
+def test_a_password_that_changes_while_it_is_checked_signs_nobody_in(house: House) -> None:
+    account = house.add("client")
     device = house.sign_in(account)
     sent = {"password": PASSWORD, "new_password": NEW_PASSWORD}
 
     def sign_in(_: int) -> int:
-        return house.client.post(f"/auth/{kind}/token/", json=account.credentials).status_code
+        return house.client.post("/auth/client/token/", json=account.credentials).status_code
 
     with ThreadPoolExecutor(6) as threads:
         signing_in = threads.map(sign_in, range(5))
-        change = threads.submit(house.ask, "POST", f"/auth/{kind}/password/", device, json=sent)
+        change = threads.submit(house.ask, "POST", "/auth/client/password/", device, json=sent)
         assert change.result().status_code == 204
         assert set(signing_in) <= {200, 401}
     # Whoever was signed in with the old password was ended with it, or came too late.

@@ -286,7 +286,7 @@ def test_all_but_the_beginnings_of_accounts_and_forgotten_sessions_is_of_these_t
 
 @KIND
 def test_what_an_account_went_through_is_what_it_is(filled: Demo, kind: Kind) -> None:
-    changes = (Type.CONFIRMED, Type.PASSWORD_CHANGED, Type.DISABLED, Type.ENABLED)
+    changes = (Type.CONFIRMED, Type.CHANGED, Type.PASSWORD_CHANGED, Type.DISABLED, Type.ENABLED)
     made = {event["account_id"]: event["at"] for event in filled.list_events(kind, Type.REGISTERED)}
     changed = {event["account_id"]: event["at"] for event in filled.list_events(kind, *changes)}
     switched = {event["account_id"]: event for event in filled.list_events(kind, Type.DISABLED, Type.ENABLED)}

@@ -23,7 +23,7 @@ from models.origins import Origin
 from models.principals import Principal
 from models.schema import CLIENT, KINDS, USER, Kind, Row
 from models.sessions import GRACE, Started
-from models.settings import Limits, SessionSettings
+from models.settings import ClientLimits, SessionSettings, StaffLimits, UserLimits
 from models.tokens import Claims
 from tests.conftest import open_database
 
@@ -32,9 +32,9 @@ ORIGIN = Origin(ip="192.0.2.7", device="tests/1")
 SETTINGS = SessionSettings()
 # Short lives, different for each: idle, absolute.
 SHORT = SessionSettings(
-    user=Limits(idle_minutes=30, absolute_hours=2),
-    client=Limits(idle_minutes=40, absolute_hours=3),
-    staff=Limits(idle_minutes=10, absolute_hours=1),
+    user=UserLimits(idle_minutes=30, absolute_hours=2),
+    client=ClientLimits(idle_minutes=40, absolute_hours=3),
+    staff=StaffLimits(idle_minutes=10, absolute_hours=1),
     seen_seconds=60,
 )
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
@@ -353,7 +353,7 @@ def test_refreshing_is_use_and_goes_no_further(store: Store, kind: Kind, is_staf
 
 
 def test_a_life_that_is_shorter_than_its_idle_time_is_as_long_as_it_is(store: Store) -> None:
-    settings = SessionSettings(client=Limits(idle_minutes=600, absolute_hours=1))
+    settings = SessionSettings(client=ClientLimits(idle_minutes=600, absolute_hours=1))
 
     started = start(store, CLIENT, add(store, CLIENT), NOW, settings)
 
@@ -573,6 +573,8 @@ def _end_by(store: Store, kind: Kind, account: Row, session: Started, cause: Cau
         case Cause.STAFF:
             staff = start(store, USER, add(store, USER, is_staff=True))
             assert store.write(sessions.end, principal_of(staff, is_staff=True), kind, one, ORIGIN, now)
+        case Cause.LINK:
+            assert store.write(sessions.end_by_link, kind, one, ORIGIN, now)
         case Cause.EXPIRED:
             sweep(store, NOW)
             late = session.session["expires_at"]

@@ -19,6 +19,7 @@ from models.settings import DEFAULT_FILE, PREFIX, InvalidSettings, KeySettings, 
 from tests.conftest import ROOT
 
 SECRET = "s3cret-" * 12
+KEY = f"kid: a, secret: {SECRET}"
 
 
 @pytest.fixture(autouse=True)
@@ -154,7 +155,7 @@ def test_a_file_that_a_variable_names_goes_before_config_yaml(
 def test_no_secret_is_shown(tmp_path: Path) -> None:
     file = write(
         tmp_path,
-        f"database: {{url: 'postgresql://u:{SECRET}@h/d'}}\ntokens: {{keys: [{{kid: a, secret: {SECRET}}}]}}\n"
+        f"database: {{url: 'postgresql://u:{SECRET}@h/d'}}\ntokens: {{keys: [{{{KEY}}}]}}\n"
         f"mail: {{password: {SECRET}}}\nsms: {{header: 'X: {SECRET}'}}\n",
     )
     loaded = settings.load(file)
@@ -166,7 +167,7 @@ WRONG_FILES = {
     "server: {prot: 1}": "server.prot: unknown setting: expected one of host, port, workers",
     "servers: {}": "servers: unknown setting: expected one of server, database",
     "sessions: {user: {idle: 1}}": "sessions.user.idle: unknown setting: expected one of idle_minutes, absolute_hours",
-    f"tokens: {{keys: [{{kid: a, secret: {SECRET}, key: x}}]}}": "tokens.keys.0.key: unknown setting: expected one of kid",
+    f"tokens: {{keys: [{{{KEY}, key: x}}]}}": "tokens.keys.0.key: unknown setting: expected one of kid",
     "database: {password: x}": "database.password: unknown setting: expected one of url, pool_size, url_file",
     "server: {port: high}": "server.port: expected a valid integer",
     "server: {port: 65536}": "server.port: expected less than or equal to 65535",
@@ -193,17 +194,17 @@ WRONG_FILES = {
     "tokens: {keys: [{kid: a}]}": "tokens.keys.0.secret: field required",
     f"tokens: {{keys: [{{secret: {SECRET}}}]}}": "tokens.keys.0.kid: field required",
     f"tokens: {{keys: [{{kid: ../a, secret: {SECRET}}}]}}": "tokens.keys.0.kid: ",
-    f"tokens: {{keys: [{{kid: a, algorithm: none, secret: {SECRET}}}]}}": "tokens.keys.0.algorithm: expected 'HS256', ",
-    f"tokens: {{keys: [{{kid: a, algorithm: RS256, secret: {SECRET}}}]}}": "tokens.keys.0.algorithm: expected 'HS256', ",
-    f"tokens: {{keys: [{{kid: a, algorithm: HS512, secret: {SECRET}}}]}}": "tokens.keys: a: HS512 is not one of the algor",
-    f"tokens: {{keys: [{{kid: a, secret: {SECRET}}}, {{kid: a, secret: {SECRET}}}]}}":
+    f"tokens: {{keys: [{{{KEY}, algorithm: none}}]}}": "tokens.keys.0.algorithm: expected 'HS256', ",
+    f"tokens: {{keys: [{{{KEY}, algorithm: RS256}}]}}": "tokens.keys.0.algorithm: expected 'HS256', ",
+    f"tokens: {{keys: [{{{KEY}, algorithm: HS512}}]}}": "tokens.keys: a: HS512 is not one of the algor",
+    f"tokens: {{keys: [{{{KEY}}}, {{{KEY}}}]}}":
         "tokens.keys: expected a different kid for each key",
-    f"tokens: {{keys: [{{kid: a, secret: {SECRET}, check_only: true}}]}}":
+    f"tokens: {{keys: [{{{KEY}, check_only: true}}]}}":
         "tokens.keys: expected at least one key that is not check_only",
     "tokens: {keys: [{kid: a, secret_file: /nowhere/key}]}":
         "tokens.keys.0.secret_file: /nowhere/key can't be read: No such file or directory",
     "tokens: {keys: [{kid: a, secret_file: /}]}": "tokens.keys.0.secret_file: / can't be read: Is a directory",
-    f"tokens: {{keys: [{{kid: a, secret: {SECRET}, secret_file: /x}}]}}": "tokens.keys.0.secret: either secret or secret_file",
+    f"tokens: {{keys: [{{{KEY}, secret_file: /x}}]}}": "tokens.keys.0.secret: either secret or secret_file",
     "tokens: {algorithms: []}": "tokens.algorithms: ",
     "tokens: {algorithms: [none]}": "tokens.algorithms.0: expected 'HS256', 'HS384' or 'HS512'",
     "tokens: {access_seconds: 0}": "tokens.access_seconds: expected greater than 0",
@@ -273,7 +274,7 @@ def test_a_file_that_cannot_be_read_is_told_in_one_line(tmp_path: Path) -> None:
 
 def test_a_file_with_a_setting_twice_is_refused(tmp_path: Path) -> None:
     file = write(tmp_path, "server:\n  port: 1\n  port: 2\n")
-    with pytest.raises(InvalidSettings, match="line 3: expected YAML: .*port"):
+    with pytest.raises(InvalidSettings, match=r"line 3: expected YAML: .*port"):
         settings.load(file)
 
 
@@ -324,10 +325,9 @@ def test_other_programs_variables_are_theirs(monkeypatch: pytest.MonkeyPatch) ->
     ("text", "variables", "line"),
     [
         ("server: {prot: 1}", {}, "{file}: server.prot: unknown setting: expected one of host, port, "),
-        ("server: {port: 1", {}, "{file}, line 1: expected YAML: "),
         ("", {"SESSIONS_SERVRE__PORT": "1"}, "SESSIONS_SERVRE__PORT: unknown setting: expected SESSIONS_<SECTION>__"),
     ],
-    ids=["unknown key", "broken YAML", "unknown section in the environment"],
+    ids=["file", "environment"],
 )
 def test_a_server_with_wrong_settings_does_not_start(
     tmp_path: Path, text: str, variables: dict[str, str], line: str

@@ -1,0 +1,1 @@
+"""What was measured, each beside bare Tornado in the same run."""
