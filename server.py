@@ -48,7 +48,7 @@ from models.schema import KINDS, Kind
 from models.settings import InvalidSettings, LogSettings, Settings
 from models.sqlite import SQLiteDatabase
 from models.tail import Tail
-from models.tokens import Tokens
+from models.tokens import LARGEST_ID, Tokens
 
 # A little more than the longest token: a header that is larger is no request of ours.
 LARGEST_HEADER = 256 * 1024
@@ -442,9 +442,11 @@ async def issue(settings: Settings, kind: Kind, account_id: int, device: str) ->
     try:
         await prepare_database(parts.database, may_migrate=isinstance(parts.database, SQLiteDatabase))
         origin = make_origin("", device, parts.places).described()
-        started = await parts.database.write(
-            sessions.start, kind, account_id, None, None, origin, settings.sessions, clock.now()
-        )
+        started = None
+        if 0 < account_id <= LARGEST_ID:
+            started = await parts.database.write(
+                sessions.start, kind, account_id, None, None, origin, settings.sessions, clock.now()
+            )
         if started is None:
             raise Stop(f"There is no {kind.name} {account_id}, or it is disabled.")
         return shape_tokens(parts.tokens, started)

@@ -1,0 +1,157 @@
+"""Several workers behind one address: killed, rolled over, stopped, and none left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Server, start_server, wait_until
+
+REQUEST = b"GET /healthz HTTP/1.1\r\nHost: sessions\r\n"
+
+
+def list_workers(parent: int) -> set[int]:
+    """The processes that `parent` started and that still run."""
+    try:
+        children = Path(f"/proc/{parent}/task/{parent}/children").read_text()
+    except OSError:
+        return set()
+    return {int(child) for child in children.split() if is_running(int(child))}
+
+
+def is_running(process: int) -> bool:
+    """Whether a process runs; one that ended and was not asked for its exit code does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def start_workers(folder: Path, *arguments: str) -> Server:
+    """A server of two workers, both of which answer."""
+    server = start_server(folder, f"sqlite:///{folder}/sessions.sqlite3", "--workers", "2", *arguments)
+    # The kernel deals connections out to both; those of a worker that is not there yet wait for it.
+    for _ in range(20):
+        ask(server.address)
+    assert len(list_workers(server.process.pid)) == 2
+    return server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Two workers; at the end SIGTERM leaves none of them."""
+    started = start_workers(tmp_path_factory.mktemp("workers"))
+    yield started
+    workers = list_workers(started.process.pid)
+    assert len(workers) == 2
+    assert started.stop() == 0
+    assert not any(is_running(worker) for worker in workers)
+    assert "Traceback" not in started.log.read_text()
+
+
+def ask(address: str, *, keep: bool = False) -> socket.socket:
+    """Ask on a connection of its own, and close it unless it is to be kept."""
+    host, _, port = address.removeprefix("http://").partition(":")
+    connection = socket.create_connection((host, int(port)), timeout=20)
+    try:
+        connection.sendall(REQUEST + (b"\r\n" if keep else b"Connection: close\r\n\r\n"))
+        answer = connection.recv(65_536)
+        assert answer.startswith(b"HTTP/1.1 200 "), answer
+    except BaseException:
+        connection.close()
+        raise
+    if not keep:
+        connection.close()
+    return connection
+
+
+class Load:
+    """Requests without a pause, each on a new connection; what went wrong with any."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.count = 0
+        self.errors: list[str] = []
+        self._is_over = threading.Event()
+        self._threads = [threading.Thread(target=self._go_on) for _ in range(4)]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        wait_until(lambda: self.count > 20)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        so_far = self.count
+        with contextlib.suppress(AssertionError):
+            wait_until(lambda: self.count > so_far + 20, 5)
+        self._is_over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _go_on(self) -> None:
+        while not self._is_over.is_set():
+            try:
+                ask(self.address)
+            except (OSError, AssertionError) as error:
+                self.errors.append(repr(error))
+            self.count += 1
+
+
+def test_a_worker_that_is_killed_is_started_again_and_requests_wait_for_it(server: Server) -> None:
+    parent = server.process.pid
+    before = list_workers(parent)
+    killed = min(before)
+    os.kill(killed, signal.SIGKILL)
+    # Some of these wait at the dead worker's socket, which the parent keeps open.
+    for _ in range(20):
+        ask(server.address)
+    wait_until(lambda: len(list_workers(parent)) == 2)
+    assert killed not in list_workers(parent)
+    assert max(before) in list_workers(parent)
+    wait_until(lambda: "a worker died and is started again" in server.log.read_text())
+
+
+def test_a_hangup_rolls_over_without_a_request_that_fails(server: Server) -> None:
+    parent = server.process.pid
+    before = wait_until(lambda: len(found := list_workers(parent)) == 2 and found)
+    kept = [ask(server.address, keep=True) for _ in range(8)]
+    with Load(server.address) as load:
+        # The second waits until the first is through.
+        for _ in range(2):
+            server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: len(now := list_workers(parent)) == 2 and not now & before, 40)
+    assert load.errors == []
+    assert load.count > 40
+    for connection in kept:
+        # Closed between requests, and not in the middle of one.
+        assert connection.recv(1) == b""
+        connection.close()
+
+
+def test_a_new_worker_that_cannot_start_leaves_the_old_and_none_outlives_a_parent_that_is_killed(
+    tmp_path: Path,
+) -> None:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("server: {workers: 2}\n")
+    server = start_workers(tmp_path, "--config", str(settings))
+    before = list_workers(server.process.pid)
+    settings.write_text("server: {workers: none}\n")
+    server.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: server.log.read_text().count("a new worker did not start; the old one goes on") == 2, 40)
+    assert list_workers(server.process.pid) == before
+    ask(server.address)
+
+    # However it goes, its workers go with it.
+    server.process.kill()
+    server.process.wait(10)
+    wait_until(lambda: not any(is_running(worker) for worker in before))
+    with pytest.raises(ConnectionRefusedError):
+        ask(server.address)
