@@ -263,6 +263,7 @@ class ApiHandler(BaseHandler):
     async def hash_password(self, kind: Kind, field: str, password: str, account: Row) -> str:
         """The hash to keep of a new password of this account; raises 400 where it is too weak."""
         personal = [account[name] for name in (*kind.contacts, "surname", "name", "patronymic")]
+        personal += [contact.partition("@")[0] for contact in personal[: len(kind.contacts)] if contact]
         try:
             return await self.parts.passwords.hash(password, *personal)
         except WeakPassword as error:

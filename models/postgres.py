@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import asyncpg
@@ -47,6 +47,7 @@ class PostgresDatabase(Database):
             connect_args={"timeout": WAIT_SECONDS},
         )
         event.listen(self._engine.sync_engine, "checkout", _check_open)
+        self._turns = asyncio.Semaphore(pool_size)
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._opening = asyncio.Lock()
 
@@ -129,10 +130,22 @@ class PostgresDatabase(Database):
                 )
             return self._pool
 
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """A place at the pool, first come, first served: its own queue lets newcomers overtake."""
+        try:
+            await asyncio.wait_for(self._turns.acquire(), WAIT_SECONDS)
+        except TimeoutError:
+            raise DatabaseUnavailable("all connections are busy") from None
+        try:
+            yield
+        finally:
+            self._turns.release()
+
     async def _run(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         for attempt in range(TRIES):
             try:
-                async with AsyncSession(self._engine) as db, db.begin():
+                async with self._turn(), AsyncSession(self._engine) as db, db.begin():
                     return await db.run_sync(query, *args, **kwargs)
             except exc.DBAPIError as error:
                 if getattr(error.orig, "sqlstate", None) not in TRY_AGAIN or attempt == TRIES - 1:

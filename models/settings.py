@@ -342,6 +342,8 @@ def _drop_overridden(values: dict[str, Any]) -> None:
 def _check_variables() -> None:
     for variable in os.environ:
         section, separator, _ = variable.removeprefix(PREFIX).partition("__")
+        if variable.startswith(PREFIX) and not separator and section.lower().partition("_")[0] in Settings.model_fields:
+            raise InvalidSettings(f"{variable}: unknown setting: expected two underscores after the section")
         if variable.startswith(PREFIX) and separator and section.lower() not in Settings.model_fields:
             raise InvalidSettings(f"{variable}: unknown setting: expected {PREFIX}<SECTION>__<NAME>, "
                                   f"with a section of {', '.join(Settings.model_fields).upper()}")  # fmt: skip
