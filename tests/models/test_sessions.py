@@ -23,7 +23,7 @@ from models.origins import Origin
 from models.principals import Principal
 from models.schema import CLIENT, KINDS, USER, Kind, Row
 from models.sessions import GRACE, Started
-from models.settings import ClientLimits, SessionSettings, StaffLimits, UserLimits
+from models.settings import ClientLimits, Limits, SessionSettings, StaffLimits, UserLimits
 from models.tokens import Claims
 from tests.conftest import open_database
 
