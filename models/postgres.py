@@ -134,7 +134,8 @@ class PostgresDatabase(Database):
     async def _turn(self) -> AsyncIterator[None]:
         """A place at the pool, first come, first served: its own queue lets newcomers overtake."""
         try:
-            await asyncio.wait_for(self._turns.acquire(), WAIT_SECONDS)
+            async with asyncio.timeout(WAIT_SECONDS):
+                await self._turns.acquire()
         except TimeoutError:
             raise DatabaseUnavailable("all connections are busy") from None
         try:
