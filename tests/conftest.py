@@ -15,17 +15,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import uvloop
+from argon2 import PasswordHasher
 from tornado.ioloop import IOLoop
 
 from models import accounts, clock
 from models.database import Database
-from models.passwords import Passwords
 from models.postgres import PostgresDatabase
 from models.schema import KINDS
 from models.sqlite import SQLiteDatabase
@@ -122,16 +123,10 @@ class House:
         return self.client.request(method, address, headers=headers, **more)
 
 
-_hashes: list[str] = []
-
-
+@cache
 def password_hash() -> str:
-    """The hash of PASSWORD, made once."""
-    if not _hashes:
-        passwords = Passwords()
-        _hashes.append(passwords.hash_now(PASSWORD))
-        passwords.close()
-    return _hashes[0]
+    """The hash of PASSWORD, by Argon2id too, but quickly: checking it is most of what a test would wait for."""
+    return PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
 
 
 def open_database(url: str) -> Database:
