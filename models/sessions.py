@@ -178,7 +178,11 @@ def name(
     values = principal.values(now) | {"session_id": session_id, "new_name": new_name}
     if not _moving(kind, wanted).run(db, values):
         return None
-    account_id: int = _naming(kind, wanted).run(db, values)[0][0]
+    named = _naming(kind, wanted).run(db, values)
+    if not named:
+        # It ended between the two statements.
+        return None
+    account_id: int = named[0][0]
     events.append(
         db, events.make(kind, account_id, Type.NAMED, now, session_id=session_id, by=principal, origin=origin)
     )
