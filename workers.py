@@ -96,8 +96,8 @@ class Parent:
                 code = await self._leave(slot, slot.processes[-1])
             if self._stopping.is_set():
                 return
-            if not was_ready:
-                # It never worked; trying again would only repeat what it said.
+            if not was_ready and code > 0:
+                # It never worked and ended by itself; trying again would only repeat what it said.
                 self._exit_code = code or 1
                 self._stopping.set()
                 return

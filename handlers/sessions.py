@@ -145,6 +145,8 @@ class OtherSessionsHandler(ApiHandler):
     async def delete(self, kind: str) -> None:
         self.own(KINDS[kind])
         ended = await self.parts.database.write(sessions.end_others, self.principal, self.origin, clock.now())
+        if ended is None:
+            raise forbidden()
         self.answer({"ended": ended})
 
 

@@ -196,11 +196,17 @@ def end(db: Session, principal: Principal, kind: Kind, session_id: int, origin: 
     return end_where(db, kind, wanted, values, None, now, by=principal, origin=origin) == 1
 
 
-def end_others(db: Session, principal: Principal, origin: Origin, now: datetime) -> int:
-    """End every session of the principal's account but the one it is in; how many that were."""
+def end_others(db: Session, principal: Principal, origin: Origin, now: datetime) -> int | None:
+    """End every session of the principal's account but the one it is in; how many that were.
+
+    None where the principal's own session has ended meanwhile: then nothing was done.
+    """
     kind = principal.kind
     wanted = _visible_others(kind, principal.is_staff)
-    return end_where(db, kind, wanted, principal.values(now), None, now, by=principal, origin=origin)
+    ended = end_where(db, kind, wanted, principal.values(now), None, now, by=principal, origin=origin)
+    if not ended and not db.scalar(select(is_proven(principal, now))):
+        return None
+    return ended
 
 
 def end_one(
