@@ -49,7 +49,7 @@ templates: $(VENV)/.dev
 
 coverage: $(VENV)/.dev
 	@rm -f .coverage .coverage.*
-	$(PY) -m coverage run -m pytest --numprocesses=$(shell nproc) --dist=worksteal $(TESTS)
+	$(PY) -m coverage run -m pytest --numprocesses=$(shell nproc) --dist=loadfile $(TESTS)
 	@$(PY) -m coverage combine --quiet
 
 text: $(VENV)/.dev ## Bring the catalogues in locale/ up to date with the texts in code and templates
