@@ -22,7 +22,7 @@ PATIENCE_MS = 10_000
 Open = Callable[..., Page]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """Debian's Chromium; skips where it is not installed."""
     if not Path(CHROMIUM).exists():
@@ -36,7 +36,7 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """The server, with two workers."""
     url = f"sqlite:///{tmp_path_factory.mktemp('database')}/sessions.sqlite3"
