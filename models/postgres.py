@@ -21,6 +21,8 @@ TRIES = 5
 WAIT_SECONDS = 5
 MARK_SECONDS = 5
 CHANNEL = "sessions_events"
+# What the driver raises while the server is away, or goes away in the middle of a call.
+AWAY = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresError)
 
 # Every transaction before this one has ended, and what it committed can be seen.
 _OLDEST_RUNNING = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
@@ -60,7 +62,7 @@ class PostgresDatabase(Database):
             pool = self._pool or await self._open_pool()
             rows: list[asyncpg.Record] = await pool.fetch(text, *parameters, timeout=WAIT_SECONDS)
             return rows
-        except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
+        except AWAY as error:
             raise DatabaseUnavailable(str(error) or type(error).__name__) from error
 
     async def scan(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -76,7 +78,7 @@ class PostgresDatabase(Database):
         lost = asyncio.Event()
         try:
             connection = await asyncpg.connect(self._dsn, timeout=WAIT_SECONDS)
-        except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
+        except AWAY as error:
             raise DatabaseUnavailable(str(error) or type(error).__name__) from error
         try:
             connection.add_termination_listener(lambda _connection: lost.set())
@@ -93,7 +95,7 @@ class PostgresDatabase(Database):
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(lost.wait(), MARK_SECONDS)
             raise DatabaseUnavailable("the connection that listens was lost")
-        except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
+        except AWAY as error:
             raise DatabaseUnavailable(str(error) or type(error).__name__) from error
         finally:
             connection.terminate()

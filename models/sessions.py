@@ -95,7 +95,9 @@ def list_visible(
     total = len(rows)
     if limit is not None or offset:
         total = db.scalar(select(func.count()).select_from(sessions).where(wanted), values) or 0
-    if not total and not (principal.is_staff and _is_account(db, kind, account_id)):
+    if not total and not (
+        principal.is_staff and _is_account(db, kind, account_id) and db.scalar(select(is_proven(principal, now)))
+    ):
         return None
     return total, rows
 
