@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Select, bindparam, false, literal, literal_column, select
+from sqlalchemy import BigInteger, ColumnElement, FromClause, Select, bindparam, false, literal, literal_column, select
 from sqlalchemy.orm import Session
 
 from models import clock
@@ -35,6 +35,20 @@ def is_staff(kind: Kind) -> ColumnElement[bool]:
     return kind.accounts.c.is_staff if kind is USER else false()
 
 
+NOW: ColumnElement[Any] = bindparam("now", type_=BigInteger)
+
+
+def is_live(
+    kind: Kind, now: datetime | ColumnElement[Any] = NOW, sessions: FromClause | None = None
+) -> ColumnElement[bool]:
+    """Which sessions of `kind` are live: the one place that says it.
+
+    At `now`, or at the statement's own value of that name, in microseconds; of `sessions`, where they have an alias.
+    """
+    columns = (kind.sessions if sessions is None else sessions).c
+    return columns.expires_at > now
+
+
 def is_usable(kind: Kind) -> ColumnElement[bool]:
     """Whether an account may do anything at all: confirmed, and not disabled."""
     return kind.accounts.c.disabled_at.is_(None) & kind.is_confirmed
@@ -50,8 +64,7 @@ def proof(kind: Kind, device: bool = False) -> Select[Any]:
     return (
         select(sessions.id, is_staff(kind), accounts.revision)
         .join_from(kind.sessions, kind.accounts, accounts.id == sessions.account_id)
-        .where(named, sessions.account_id == bindparam("account_id"), is_usable(kind))
-        .where(sessions.expires_at > bindparam("now", type_=BigInteger))
+        .where(named, sessions.account_id == bindparam("account_id"), is_usable(kind), is_live(kind))
         .order_by(sessions.id.desc())
         .limit(literal_column("1"))
     )
@@ -86,7 +99,7 @@ def recognise(db: Session, claims: Claims, now: datetime) -> Row | None:
         db.execute(
             select(accounts)
             .join(claims.kind.sessions, accounts.c.id == sessions.account_id)
-            .where(sessions.sid == claims.sid, sessions.account_id == claims.account_id, sessions.expires_at > now)
+            .where(sessions.sid == claims.sid, sessions.account_id == claims.account_id, is_live(claims.kind, now))
             .where(accounts.c.disabled_at.is_(None), ~claims.kind.is_confirmed)
         )
         .mappings()
@@ -102,12 +115,12 @@ def is_proven(principal: Principal, now: datetime) -> ColumnElement[bool]:
 @cache
 def proving(kind: Kind, staff: bool) -> ColumnElement[bool]:
     """The same for every principal of `kind`, for statements that are built once; asked with `Principal.values`."""
-    return _proving(kind, staff, bindparam("calling"), bindparam("now", type_=BigInteger))
+    return _proving(kind, staff, bindparam("calling"), NOW)
 
 
 def _proving(kind: Kind, staff: bool, session_id: ColumnElement[int], now: ColumnElement[Any]) -> ColumnElement[bool]:
     accounts, sessions = kind.accounts.alias("caller"), kind.sessions.alias("calling")
-    conditions = [sessions.c.id == session_id, sessions.c.expires_at > now, accounts.c.disabled_at.is_(None)]
+    conditions = [sessions.c.id == session_id, is_live(kind, now, sessions), accounts.c.disabled_at.is_(None)]
     if staff:
         conditions.append(accounts.c.is_staff)
     return (

@@ -10,7 +10,6 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
     Boolean,
     ColumnElement,
     and_,
@@ -30,7 +29,7 @@ from models.announcements import Announcement
 from models.database import Database, Statement
 from models.events import EVENTS, Cause, Type
 from models.origins import Origin
-from models.principals import Principal, is_proven, is_staff, proof, proving
+from models.principals import Principal, is_live, is_proven, is_staff, proof, proving
 from models.schema import KINDS, UTC, Kind, Row
 from models.settings import SessionSettings
 from models.tokens import Claims
@@ -54,7 +53,7 @@ def visible_to(of: Kind, staff: bool, kind: Kind) -> ColumnElement[bool]:
     """Which sessions of `kind` a principal of `of` may see and therefore end: the live ones of its own account;
     for staff all that are live. Its values are `Principal.values`."""
     allowed = true() if staff else owned_by(of, kind)
-    return and_(kind.sessions.c.expires_at > bindparam("now", type_=BigInteger), allowed, proving(of, staff))
+    return and_(is_live(kind), allowed, proving(of, staff))
 
 
 @cache
@@ -123,7 +122,7 @@ def _own_list(kind: Kind, device: bool) -> tuple[Statement, list[tuple[str, Call
         .select_from(caller)
         .join(kind.accounts, accounts.id == caller.c.account_id)
         .join(kind.sessions, sessions.account_id == caller.c.account_id)
-        .where(sessions.expires_at > bindparam("now", type_=BigInteger))
+        .where(is_live(kind))
         .order_by(sessions.id.desc())
     )
     return Statement(listed), [(column.name, _reading(column)) for column in columns]
@@ -404,7 +403,7 @@ def sign_out(db: Session, claims: Claims, origin: Origin, now: datetime) -> bool
 def get_named(db: Session, kind: Kind, session_id: int, now: datetime) -> Row | None:
     """A live session, for whoever holds the link that ends it."""
     columns = kind.sessions.c
-    found = select(kind.sessions).where(columns.id == session_id, columns.expires_at > now)
+    found = select(kind.sessions).where(columns.id == session_id, is_live(kind, now))
     return db.execute(found).mappings().first()
 
 
@@ -424,7 +423,7 @@ def refresh(db: Session, claims: Claims, origin: Origin, settings: SessionSettin
     found = (
         select(*columns, *_prefixed(kind), is_staff(kind).label("staff"))
         .join_from(kind.sessions, kind.accounts, accounts.id == columns.account_id)
-        .where(columns.sid == claims.sid, columns.account_id == claims.account_id, columns.expires_at > now)
+        .where(columns.sid == claims.sid, columns.account_id == claims.account_id, is_live(kind, now))
         .where(accounts.disabled_at.is_(None), kind.is_confirmed)
     )
     row = db.execute(found).mappings().first()
@@ -457,7 +456,7 @@ def refresh(db: Session, claims: Claims, origin: Origin, settings: SessionSettin
 def sweep(db: Session, kind: Kind, now: datetime, most: int) -> int:
     """End up to `most` sessions that have expired, with their events; how many that were."""
     columns = kind.sessions.c
-    expired = select(columns.id).where(columns.expires_at <= now).order_by(columns.expires_at).limit(most)
+    expired = select(columns.id).where(~is_live(kind, now)).order_by(columns.expires_at).limit(most)
     at = clock.to_microseconds(now)
     ids = db.scalars(expired).all()
     for session_id in ids:
@@ -485,7 +484,7 @@ def see(db: Session, kind: Kind, seen: Mapping[int, datetime], settings: Session
         update(kind.sessions)
         .where(columns.id == bindparam("session"), columns.last_seen_at < bindparam("seen_at"))
         # What has expired stays expired: an answer without it may have been given.
-        .where(columns.expires_at > now)
+        .where(is_live(kind, now))
         .values(last_seen_at=bindparam("seen_at"), expires_at=bindparam("idle_at")),
         values,
     )
@@ -519,7 +518,7 @@ def _one(kind: Kind) -> ColumnElement[bool]:
 
 @cache
 def _expired_one(kind: Kind) -> ColumnElement[bool]:
-    return and_(_one(kind), kind.sessions.c.expires_at <= bindparam("now", type_=BigInteger))
+    return and_(_one(kind), ~is_live(kind))
 
 
 @cache
