@@ -32,6 +32,7 @@ from handlers.answers import shape_tokens
 from handlers.application import Application, Parts
 from handlers.live import BEAT_SECONDS
 from handlers.operations import TooLargeHandler, UnknownHandler
+from handlers.own_list import OwnListDelegate
 from handlers.requests import RequestLog
 from models import accounts, clock, keys, sessions
 from models import settings as settings_
@@ -113,6 +114,7 @@ def make_application(parts: Parts) -> Application:
         parts,
         ROUTES,
         TooLargeHandler,
+        OwnListDelegate,
         default_handler_class=UnknownHandler,
         log_function=log_request,
         cross_origin_protection=True,

@@ -44,16 +44,34 @@ class Parts:
     tail: Tail
 
 
-class Application(web.Application):
-    """Tornado's, with our parts, and a limit on bodies that answers in words."""
+class First(Protocol):
+    """Makes what a request is handed to first; that hands on to `otherwise`."""
 
-    def __init__(self, parts: Parts, routes: list[Any], too_large: type[web.RequestHandler], **settings: Any) -> None:
+    def __call__(
+        self, application: Application, connection: httputil.HTTPConnection, otherwise: httputil.HTTPMessageDelegate
+    ) -> httputil.HTTPMessageDelegate: ...
+
+
+class Application(web.Application):
+    """Tornado's, with our parts, and a limit on bodies that answers in words.
+
+    `first` is asked before the table of `routes` is, and hands on what it does not answer.
+    """
+
+    def __init__(
+        self, parts: Parts, routes: list[Any], too_large: type[web.RequestHandler], first: First, **settings: Any
+    ) -> None:
         super().__init__(routes, **settings)
         self.parts = parts
+        self._first = first
         self.answers = Answers()
+        self.note = settings["log_function"].note
         self.streams: set[Stream] = set()
         self.in_flight = 0
         self._too_large = too_large
+
+    def start_request(self, server_conn: object, request_conn: httputil.HTTPConnection) -> httputil.HTTPMessageDelegate:
+        return self._first(self, request_conn, super().start_request(server_conn, request_conn))
 
     def find_handler(self, request: httputil.HTTPServerRequest, **kwargs: Any) -> Any:
         delegate: httputil.HTTPMessageDelegate = super().find_handler(request, **kwargs)

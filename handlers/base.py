@@ -52,7 +52,8 @@ class Refusal(web.HTTPError):
 
 
 @lru_cache(maxsize=1)
-def _write_date(second: int) -> str:
+def write_date(second: int) -> str:
+    """A second since 1970 as answers tell it; the last one is kept."""
     return httputil.format_timestamp(second)
 
 
@@ -71,6 +72,14 @@ def forbidden() -> Refusal:
     return Refusal(403, FORBIDDEN)
 
 
+def read_bearer(headers: httputil.HTTPHeaders) -> str:
+    """The token of `Authorization: Bearer` (RFC 6750, section 2.1); raises 401 where there is none."""
+    scheme, _, token = headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        raise not_provided()
+    return token.strip()
+
+
 def read_id(text: str) -> int:
     """The id in an address; one that no row can have is 0, which none has."""
     return int(text) if len(text) <= 19 and int(text) <= LARGEST_ID else 0
@@ -87,7 +96,7 @@ class BaseHandler(web.RequestHandler):
         headers = self._headers = httputil.HTTPHeaders()
         for name, value in HEADERS:
             headers[name] = value
-        headers["Date"] = _write_date(int(time.time()))
+        headers["Date"] = write_date(int(time.time()))
         self.set_default_headers()
         self._write_buffer: list[bytes] = []
         self.set_status(200)
@@ -227,16 +236,9 @@ class ApiHandler(BaseHandler):
     def read_claims(self) -> Claims:
         """The claims of the token; raises 401."""
         try:
-            return self.parts.tokens.check_access(self._read_token())
+            return self.parts.tokens.check_access(read_bearer(self.request.headers))
         except InvalidToken:
             raise not_valid() from None
-
-    def _read_token(self) -> str:
-        """The token of `Authorization: Bearer`; raises 401 where there is none."""
-        scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
-            raise not_provided()
-        return token.strip()
 
     def own(self, kind: Kind) -> Principal:
         """The principal, at an address of its own kind; at the other's, 403."""

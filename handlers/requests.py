@@ -39,13 +39,17 @@ class RequestLog:
         self._counts: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def __call__(self, handler: web.RequestHandler) -> None:
-        """Remember a request that was answered."""
+        """Remember a request that a handler answered."""
         request, now = handler.request, time.time()
+        self.note(type(handler), request.method or "", request.path, handler.get_status(), request.request_time(), now)
+
+    def note(
+        self, handler: type[web.RequestHandler], method: str, path: str, status: int, seconds: float, now: float
+    ) -> None:
+        """Remember a request that was answered at `now` (seconds since 1970), `seconds` after it came."""
         if not self._requests:
             ioloop.IOLoop.current().call_later(FLUSH_SECONDS, self.flush)
-        self._requests.append(
-            (type(handler), request.method or "", request.path, handler.get_status(), request.request_time(), now)
-        )
+        self._requests.append((handler, method, path, status, seconds, now))
 
     def flush(self) -> None:
         """Count the requests that wait, and write their lines."""

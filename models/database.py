@@ -82,6 +82,10 @@ class Database(ABC):
     async def fetch(self, statement: Statement, values: dict[str, Any]) -> Sequence[Sequence[Any]]:
         """The rows of a statement that every request asks."""
 
+    def fetch_now(self, statement: Statement, values: dict[str, Any]) -> Sequence[Sequence[Any]] | None:
+        """The same at once; None from a database that has to be waited for."""
+        return None
+
     @abstractmethod
     async def scan(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What `query` reads; for queries that may take longer, which nobody else waits for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -78,15 +79,23 @@ async def prove(database: Database, claims: Claims, device: str, now: int) -> tu
 
     None where its session has ended or its account may do nothing.
     """
-    kind = claims.kind
-    rows = await database.fetch(
-        _PROOFS[kind.name, claims.sid is None],
-        {"sid": claims.sid, "device": device, "account_id": claims.account_id, "now": now},
-    )
+    return _read(claims, await database.fetch(_PROOFS[claims.kind.name, claims.sid is None], _ask(claims, device, now)))
+
+
+def prove_now(database: Database, claims: Claims, now: int) -> tuple[Principal, int] | None:
+    """The same at once, for claims with a `sid`; None also from a database that has to be waited for."""
+    return _read(claims, database.fetch_now(_PROOFS[claims.kind.name, False], _ask(claims, "", now)))
+
+
+def _ask(claims: Claims, device: str, now: int) -> dict[str, Any]:
+    return {"sid": claims.sid, "device": device, "account_id": claims.account_id, "now": now}
+
+
+def _read(claims: Claims, rows: Sequence[Sequence[Any]] | None) -> tuple[Principal, int] | None:
     if not rows:
         return None
     session_id, staff, revision = rows[0]
-    return Principal(kind, claims.account_id, session_id, bool(staff)), revision
+    return Principal(claims.kind, claims.account_id, session_id, bool(staff)), revision
 
 
 def recognise(db: Session, claims: Claims, now: datetime) -> Row | None:

@@ -88,6 +88,9 @@ class SQLiteDatabase(Database):
             return query(db, *args, **kwargs)
 
     async def fetch(self, statement: Statement, values: dict[str, Any]) -> list[tuple[Any, ...]]:
+        return self.fetch_now(statement, values)
+
+    def fetch_now(self, statement: Statement, values: dict[str, Any]) -> list[tuple[Any, ...]]:
         text, parameters = statement.prepare(self._engine.dialect, values)
         try:
             return self._read_driver.execute(text, parameters).fetchall()

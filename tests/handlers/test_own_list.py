@@ -1,0 +1,217 @@
+"""The caller's own list, sent again without a handler being made for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import update
+from sqlalchemy.orm import Session
+from tornado import httputil
+from tornado.httpserver import HTTPServer
+from tornado.testing import bind_unused_port
+
+from handlers.answers import shape_tokens
+from models import accounts, clock, sessions
+from models.events import Cause
+from models.origins import Origin
+from models.schema import KINDS
+from models.settings import Settings
+from server import close_parts, make_application, open_parts
+
+
+@dataclass
+class Door:
+    """A server in this process, which counts the requests that were given to a handler."""
+
+    address: str
+    parts: Any
+    client: httpx.AsyncClient
+    handled: list[str] = field(default_factory=list)
+
+    async def start(self, kind: str, account_id: int) -> dict[str, Any]:
+        """The tokens of a new session."""
+        started = await self.parts.database.write(
+            sessions.start, KINDS[kind], account_id, None, None, Origin(device="a/1"), self.parts.settings.sessions,
+            clock.now(),
+        )  # fmt: skip
+        assert started
+        return shape_tokens(self.parts.tokens, started)
+
+    async def ask(self, path: str, token: str, **headers: str) -> httpx.Response:
+        """The answer to GET."""
+        return await self.client.get(path, headers={"Authorization": f"Bearer {token}", **headers})
+
+
+@asynccontextmanager
+async def door(folder: Path, **server: Any) -> AsyncIterator[Door]:
+    """A door on an empty database."""
+    settings = Settings.model_validate(
+        {
+            "database": {"url": f"sqlite:///{folder}/sessions.sqlite3"},
+            "tokens": {"key_file": str(folder / "signing.key")},
+            "server": server,
+        }
+    )
+    parts = open_parts(settings)
+    await parts.database.migrate()
+    application = make_application(parts)
+    listening, port = bind_unused_port()
+    address = f"http://127.0.0.1:{port}"
+    opened = Door(address, parts, httpx.AsyncClient(base_url=address))
+    find = application.find_handler
+
+    def count(request: httputil.HTTPServerRequest, **more: Any) -> Any:
+        opened.handled.append(request.path)
+        return find(request, **more)
+
+    application.find_handler = count  # type: ignore[method-assign]
+    serving = HTTPServer(application)
+    serving.add_socket(listening)
+    try:
+        yield opened
+    finally:
+        await opened.client.aclose()
+        serving.stop()
+        await serving.close_all_connections()
+        application.settings["log_function"].flush()
+        await close_parts(parts)
+
+
+def at_a_door(**server: Any) -> Callable[[Callable[[Door, str, int], Awaitable[None]]], Callable[..., None]]:
+    """A test that runs at a door, with an account of either kind."""
+
+    def decorate(test: Callable[[Door, str, int], Awaitable[None]]) -> Callable[..., None]:
+        @pytest.mark.parametrize("kind", KINDS)
+        def run(kind: str, tmp_path: Path) -> None:
+            async def awaited() -> None:
+                async with door(tmp_path, **server) as opened:
+                    now = clock.now()
+                    made = {"phone": "+79137779135", "confirmed_by_staff_at": now}
+                    row = await opened.parts.database.write(accounts.create, KINDS[kind], made, "", None, now)
+                    await test(opened, kind, row["id"])
+
+            asyncio.run(awaited())
+
+        return run
+
+    return decorate
+
+
+def tell(answer: httpx.Response) -> tuple[int, bytes, list[tuple[str, str]]]:
+    """All that an answer says, but when it was given."""
+    told = [(name, value) for name, value in answer.headers.multi_items() if name not in ("date", "x-request-id")]
+    return answer.status_code, answer.content, told
+
+
+@at_a_door()
+async def test_a_list_that_was_sent_before_is_sent_again_to_the_byte_and_without_a_handler(
+    door: Door, kind: str, account_id: int
+) -> None:
+    tokens = [(await door.start(kind, account_id))["access"] for _ in range(2)]
+    address = f"/sessions/session-{kind}-l/"
+    first = await door.ask(address, tokens[0])
+    assert door.handled == [address]
+
+    for token in tokens:
+        for again in (address, f"{address}{account_id}/"):
+            assert tell(await door.ask(again, token)) == tell(first)
+    assert tell(await door.ask(address, tokens[0], Connection="Keep-Alive")) == tell(first)
+
+    assert door.handled == [address]
+
+
+@at_a_door()
+async def test_a_list_that_changed_is_made_anew(door: Door, kind: str, account_id: int) -> None:
+    token = (await door.start(kind, account_id))["access"]
+    address = f"/sessions/session-{kind}-l/"
+    one = await door.ask(address, token)
+
+    await door.start(kind, account_id)
+    two = await door.ask(address, token)
+
+    assert (one.content.count(b'"device"'), two.content.count(b'"device"')) == (1, 2)
+    assert one.headers["Etag"] != two.headers["Etag"]
+
+
+@at_a_door()
+async def test_no_list_is_sent_again_once_the_session_has_ended(door: Door, kind: str, account_id: int) -> None:
+    token, ended = [await door.start(kind, account_id) for _ in range(2)]
+    address = f"/sessions/session-{kind}-l/"
+    assert (await door.ask(address, ended["access"])).status_code == 200
+
+    await door.parts.database.write(sessions.end_one, KINDS[kind], ended["session"], Cause.OWNER, clock.now())
+
+    assert (await door.ask(address, ended["access"])).status_code == 403
+    assert (await door.ask(address, token["access"])).status_code == 200
+    assert (await door.ask(address, ended["access"])).status_code == 403
+
+
+@at_a_door()
+async def test_no_list_is_sent_again_to_an_account_that_was_disabled(door: Door, kind: str, account_id: int) -> None:
+    token = (await door.start(kind, account_id))["access"]
+    address = f"/sessions/session-{kind}-l/"
+    assert (await door.ask(address, token)).status_code == 200
+
+    def disable(db: Session) -> None:
+        # Past the models, which would move the revision too.
+        db.execute(update(KINDS[kind].accounts).values(disabled_at=clock.now()))
+
+    await door.parts.database.write(disable)
+
+    assert (await door.ask(address, token)).status_code == 403
+
+
+@at_a_door()
+async def test_whatever_asks_for_more_is_given_to_a_handler(door: Door, kind: str, account_id: int) -> None:
+    token = (await door.start(kind, account_id))["access"]
+    address = f"/sessions/session-{kind}-l/"
+    first = await door.ask(address, token)
+    asked = [
+        (f"{address}?details=true", {}),
+        (f"{address}{account_id + 1}/", {}),
+        (f"{address}0{account_id}/", {}),
+        (f"/sessions/session-{kind}-r/{account_id}/", {}),
+        (address, {"If-None-Match": first.headers["Etag"]}),
+        (address, {"If-None-Match": "*"}),
+        (address, {"Origin": "https://example.com"}),
+        (address, {"Connection": "close"}),
+        (address, {"Host": "example.com"}),
+    ]
+    door.handled.clear()
+
+    answers = [await door.ask(path, token, **headers) for path, headers in asked]
+
+    assert len(door.handled) == len(asked)
+    assert [answer.status_code for answer in answers] == [200, 403, 200, 200, 304, 304, 200, 200, 200]
+    assert answers[8].content == first.content.replace(door.address.encode(), b"http://example.com")
+
+
+@at_a_door(trusted_proxies=["127.0.0.1/32"])
+async def test_what_a_proxy_says_is_read_by_the_handler(door: Door, kind: str, account_id: int) -> None:
+    token = (await door.start(kind, account_id))["access"]
+    address = f"/sessions/session-{kind}-l/"
+    await door.ask(address, token)
+
+    secure = await door.ask(address, token, **{"X-Forwarded-Proto": "https"})
+
+    assert b'"https://127.0.0.1' in secure.content.replace(b'"image":', b"")
+    assert len(door.handled) == 2
+
+
+@at_a_door(trusted_proxies=["127.0.0.1/32"], address="https://sessions.example.com")
+async def test_behind_a_proxy_the_address_that_is_set_is_sent(door: Door, kind: str, account_id: int) -> None:
+    token = (await door.start(kind, account_id))["access"]
+    address = f"/sessions/session-{kind}-l/"
+    first = await door.ask(address, token)
+
+    assert tell(await door.ask(address, token)) == tell(first)
+
+    assert b'"https://sessions.example.com/sessions/' in first.content
+    assert door.handled == [address]
