@@ -225,7 +225,7 @@ class Checker:
         assert self.plan.postgres
         await asyncio.to_thread(self.plan.postgres.crash)
         # Whoever asked while it was away may still wait for a connection.
-        self._note("postgres")
+        self._note("postgres back")
 
     async def _cut_backends(self) -> None:
         self._note("backends")

@@ -13,7 +13,7 @@ from tests.guarantee.history import Account, Call, Event, History, Key, Ledger, 
 CLOSE_SECONDS = 1.0
 # So long after its database was taken away a server may say so.
 AWAY_SECONDS = 15
-AWAY = {"postgres", "backends"}
+AWAY = {"postgres", "postgres back", "backends"}
 
 # These ask of the caller's session alone: 403 says that it is gone.
 PROOFS = {"list", "detail", "live", "refresh", "replay"}
