@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import httpx
 from sqlalchemy import insert
@@ -30,6 +29,7 @@ from models.postgres import PostgresDatabase
 from models.schema import CLIENT, USER, Kind
 from models.sqlite import SQLiteDatabase
 from models.tokens import Tokens
+from tests.postgres import make_database, running_postgres
 
 ROOT = Path(__file__).parent.parent
 SECRET = "benchmark" * 8
@@ -180,24 +180,8 @@ def scratch(url: str | None = None) -> Iterator[Yard]:
 @contextlib.contextmanager
 def postgres() -> Iterator[str]:
     """The URL of an empty database on a PostgreSQL server of our own."""
-    programs = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name))
-    folder = Path(tempfile.mkdtemp(prefix="sessions-postgres-"))
-    shutil.chown(folder, "postgres")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-
-    def run(*command: Any) -> None:
-        subprocess.run(["runuser", "-u", "postgres", "--", *map(str, command)], check=True, capture_output=True)
-
-    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1"
-    run(programs / "initdb", "-D", folder / "data", "-A", "trust", "-E", "UTF8", "--locale=C")
-    run(programs / "pg_ctl", "-D", folder / "data", "-o", options, "-l", folder / "log", "-w", "start")
-    try:
-        yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
-    finally:
-        run(programs / "pg_ctl", "-D", folder / "data", "-m", "fast", "stop")
-        shutil.rmtree(folder, ignore_errors=True)
+    with running_postgres() as server:
+        yield make_database(server.address)
 
 
 @dataclass(frozen=True)

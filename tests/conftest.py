@@ -7,9 +7,7 @@ import itertools
 import os
 import re
 import secrets
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -30,11 +28,11 @@ from models.database import Database
 from models.postgres import PostgresDatabase
 from models.schema import KINDS
 from models.sqlite import SQLiteDatabase
+from tests.postgres import Postgres, is_installed, make_database, running_postgres
 
 ROOT = Path(__file__).parent.parent
 PASSWORD = "a quiet harbour at dusk"
 KEY = "k" * 64
-POSTGRES = "/usr/lib/postgresql"
 _numbers = itertools.count(1)
 
 
@@ -194,41 +192,28 @@ def wait_until(is_true: Callable[[], Any], seconds: float = 20) -> Any:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """The address of a PostgreSQL server of our own on a scratch folder; skips where none is installed."""
-    versions = sorted(Path(POSTGRES).glob("*/bin"), key=lambda path: float(path.parent.name))
-    if not versions or not shutil.which("runuser") or os.getuid() != 0:
+    need_postgres()
+    with running_postgres("-c max_connections=200") as server:
+        yield server.address
+
+
+@pytest.fixture(scope="session")
+def postgres_alone() -> Iterator[Postgres]:
+    """Another one, which tests take away and make crash."""
+    need_postgres()
+    with running_postgres() as server:
+        yield server
+
+
+def need_postgres() -> None:
+    """Skip, and in CI fail, where PostgreSQL is not installed."""
+    if not is_installed():
         message = "PostgreSQL is not here, or this is not root: apt install postgresql"
         if os.environ.get("CI") == "true":
             pytest.fail(message)
         pytest.skip(message)
-    programs = versions[-1]
-    folder = Path(subprocess.check_output(["mktemp", "-d", "/tmp/sessions-postgres-XXXXXX"], text=True).strip())
-    shutil.chown(folder, "postgres")
-
-    def run(*command: Any) -> None:
-        subprocess.run(["runuser", "-u", "postgres", "--", *map(str, command)], check=True, capture_output=True)
-
-    port = free_port()
-    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c max_connections=200"
-    try:
-        run(programs / "initdb", "-D", folder / "data", "-A", "trust", "-N", "-E", "UTF8", "--locale=C")
-        run(programs / "pg_ctl", "-D", folder / "data", "-o", options, "-l", folder / "log", "-w", "start")
-        yield f"postgresql://postgres@127.0.0.1:{port}"
-    finally:
-        subprocess.run(
-            ["runuser", "-u", "postgres", "--", programs / "pg_ctl", "-D", folder / "data", "-m", "immediate", "stop"],
-            check=False, capture_output=True,
-        )  # fmt: skip
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port: int = listening.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="session")
@@ -238,10 +223,7 @@ def make_url(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRe
     def make(name: str) -> str:
         if name == "sqlite":
             return f"sqlite:///{tmp_path_factory.mktemp('database')}/sessions.sqlite3"
-        server = request.getfixturevalue("postgres")
-        database = f"test_{secrets.token_hex(6)}"
-        subprocess.run(["psql", "-q", f"{server}/postgres", "-c", f"CREATE DATABASE {database}"], check=True)
-        url = f"{server}/{database}"
+        url = make_database(request.getfixturevalue("postgres"))
 
         async def migrate() -> None:
             opened = open_database(url)

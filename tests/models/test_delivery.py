@@ -29,7 +29,8 @@ from models.delivery import Delivery
 from models.keys import Key, KeySet
 from models.messages import GIVE_UP_AFTER, MESSAGES, Channel, Letter
 from models.settings import MailSettings, SmsSettings
-from tests.conftest import PASSWORD, free_port, open_database, start_server, wait_until
+from tests.conftest import PASSWORD, open_database, start_server, wait_until
+from tests.postgres import free_port
 
 KEYS = KeySet([Key("one", b"1" * 64, "HS256")])
 MAIL = Letter("mail", "user3@example.com", "the subject", "Your code is QUIETHARBOUR.\nЗдравствуйте, {phone}.")

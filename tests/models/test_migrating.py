@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from models.database import DatabaseUnavailable
 from models.migrating import MIGRATIONS, NEWEST, NewerTables
 from models.schema import Base
 from tests.conftest import KEY, ROOT, House, open_database
+from tests.postgres import make_database
 
 DOMAIN_TABLES = sorted(Base.metadata.tables)
 
@@ -35,14 +35,7 @@ def empty(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a database without tables."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/sessions.sqlite3"
-    return make_empty(request)
-
-
-def make_empty(request: pytest.FixtureRequest) -> str:
-    server = request.getfixturevalue("postgres")
-    name = f"test_{secrets.token_hex(6)}"
-    subprocess.run(["psql", "-q", f"{server}/postgres", "-c", f"CREATE DATABASE {name}"], check=True)
-    return f"{server}/{name}"
+    return make_database(request.getfixturevalue("postgres"))
 
 
 def on_connection(url: str, work: Callable[[Connection], Any]) -> Any:
@@ -221,10 +214,8 @@ def test_tables_of_a_newer_version_are_refused_in_one_line(empty: str, tmp_path:
     assert on_connection(empty, lambda connection: connection.scalar(text("SELECT * FROM alembic_version"))) == "9999"
 
 
-def test_a_server_on_postgresql_says_to_migrate_and_does_not_do_it(
-    request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
-    url = make_empty(request)
+def test_a_server_on_postgresql_says_to_migrate_and_does_not_do_it(postgres: str, tmp_path: Path) -> None:
+    url = make_database(postgres)
     out, err, code = run_program(tmp_path, url, "serve")
     assert (code, out) == (1, "")
     assert err == "The database's tables are not of this version. Run: python server.py migrate\n"

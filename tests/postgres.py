@@ -1,0 +1,96 @@
+"""A PostgreSQL server of our own on a scratch folder, which can be taken away and given back."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+PROGRAMS = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name), default=None)
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A server that runs, or was stopped and can be started again on the same data."""
+
+    folder: Path
+    port: int
+    options: str
+
+    @property
+    def address(self) -> str:
+        """Where it answers, without a database's name."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it, and return when it answers."""
+        options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 {self.options}"
+        self._control("-o", options, "-l", self.folder / "log", "-w", "start")
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stop it; `immediate` is a crash."""
+        self._control("-m", mode, "stop")
+
+    def crash(self) -> None:
+        """Have it crash and come back."""
+        self.stop("immediate")
+        self.start()
+
+    def _control(self, *arguments: object) -> None:
+        run_as_postgres("pg_ctl", "-D", self.folder / "data", *arguments)
+
+
+def is_installed() -> bool:
+    """Whether one can be made here: it refuses to run as root, and only root can become somebody else."""
+    return PROGRAMS is not None and shutil.which("runuser") is not None and os.getuid() == 0
+
+
+def run_as_postgres(program: str, *arguments: object) -> str:
+    """Run one of PostgreSQL's own programs; what it says."""
+    assert PROGRAMS, "apt install postgresql"
+    command = ["runuser", "-u", "postgres", "--", str(PROGRAMS / program), *map(str, arguments)]
+    # To a file: a server that this starts inherits it, and would keep a pipe open.
+    with tempfile.TemporaryFile("w+") as out:
+        subprocess.run(command, check=True, stdout=out, stderr=subprocess.STDOUT)
+        out.seek(0)
+        return out.read()
+
+
+def make_database(address: str) -> str:
+    """The URL of a new empty database on the server at `address`."""
+    name = f"test_{secrets.token_hex(6)}"
+    subprocess.run(["psql", "-q", f"{address}/postgres", "-c", f"CREATE DATABASE {name}"], check=True)
+    return f"{address}/{name}"
+
+
+def free_port() -> int:
+    """A port that nobody listens on, below those that connections are given: it stays free over a restart."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+@contextlib.contextmanager
+def running_postgres(options: str = "") -> Iterator[Postgres]:
+    """A new server, gone afterwards with all that it holds."""
+    folder = Path(tempfile.mkdtemp(prefix="sessions-postgres-"))
+    shutil.chown(folder, "postgres")
+    server = Postgres(folder, free_port(), options)
+    try:
+        run_as_postgres("initdb", "-D", folder / "data", "-A", "trust", "-N", "-E", "UTF8", "--locale=C")
+        server.start()
+        yield server
+    finally:
+        with contextlib.suppress(subprocess.CalledProcessError):
+            server.stop("immediate")
+        shutil.rmtree(folder, ignore_errors=True)
