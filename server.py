@@ -30,9 +30,9 @@ import workers
 from handlers import ROUTES
 from handlers.answers import shape_tokens
 from handlers.application import Application, Parts
+from handlers.direct import DirectDelegate
 from handlers.live import BEAT_SECONDS
 from handlers.operations import TooLargeHandler, UnknownHandler
-from handlers.own_list import OwnListDelegate
 from handlers.requests import RequestLog
 from models import accounts, clock, keys, sessions
 from models import settings as settings_
@@ -114,7 +114,7 @@ def make_application(parts: Parts) -> Application:
         parts,
         ROUTES,
         TooLargeHandler,
-        OwnListDelegate,
+        DirectDelegate,
         default_handler_class=UnknownHandler,
         log_function=log_request,
         cross_origin_protection=True,
@@ -166,7 +166,7 @@ async def serve(settings: Settings, listening: list[socket.socket], line: worker
         stream.lose()
     give_up_at = loop.time() + settings.server.shutdown_seconds
     # Once at the end; an event would cost each request.
-    while application.in_flight and loop.time() < give_up_at:  # noqa: ASYNC110
+    while (application.in_flight or application.tasks) and loop.time() < give_up_at:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     await server.close_all_connections()
     for chore in chores:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -68,6 +69,8 @@ class Application(web.Application):
         self.note = settings["log_function"].note
         self.streams: set[Stream] = set()
         self.in_flight = 0
+        # What answers without a handler; held here, or it could vanish before it ends.
+        self.tasks: set[asyncio.Task[None]] = set()
         self._too_large = too_large
 
     def start_request(self, server_conn: object, request_conn: httputil.HTTPConnection) -> httputil.HTTPMessageDelegate:

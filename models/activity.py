@@ -11,7 +11,8 @@ from models.principals import Principal
 from models.schema import KINDS
 from models.settings import SessionSettings
 
-MOST_IN_A_BATCH = 500
+# Others wait while a batch is written.
+MOST_IN_A_BATCH = 100
 
 
 class Activity:

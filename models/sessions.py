@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     ColumnElement,
     and_,
@@ -479,15 +480,15 @@ def see(db: Session, kind: Kind, seen: Mapping[int, datetime], settings: Session
     for row in rows:
         limits = settings.limits(kind, row.staff)
         expires_at = min(seen[row.id] + limits.idle, row.created_at + limits.absolute)
-        values.append({"session": row.id, "seen_at": seen[row.id], "idle_at": expires_at})
-    db.connection().execute(
-        update(kind.sessions)
-        .where(columns.id == bindparam("session"), columns.last_seen_at < bindparam("seen_at"))
-        # What has expired stays expired: an answer without it may have been given.
-        .where(is_live(kind, now))
-        .values(last_seen_at=bindparam("seen_at"), expires_at=bindparam("idle_at")),
-        values,
-    )
+        values.append(
+            {
+                "session_id": row.id,
+                "seen_at": clock.to_microseconds(seen[row.id]),
+                "idle_at": clock.to_microseconds(expires_at),
+                "now": clock.to_microseconds(now),
+            }
+        )
+    _seeing(kind).run(db, *values)
 
 
 def _who(by: Principal | None, kind: Kind, account_id: int, session_id: int) -> Cause:
@@ -565,6 +566,18 @@ def _moving(kind: Kind, wanted: ColumnElement[bool]) -> Statement:
 def _naming(kind: Kind, wanted: ColumnElement[bool]) -> Statement:
     return Statement(
         update(kind.sessions).where(wanted).values(name=bindparam("new_name")).returning(kind.sessions.c.account_id)
+    )
+
+
+@cache
+def _seeing(kind: Kind) -> Statement:
+    columns = kind.sessions.c
+    seen_at, idle_at = (bindparam(name, type_=BigInteger) for name in ("seen_at", "idle_at"))
+    return Statement(
+        update(kind.sessions)
+        # What has expired stays expired: an answer without it may have been given.
+        .where(_one(kind), columns.last_seen_at < seen_at, is_live(kind))
+        .values({"last_seen_at": seen_at, "expires_at": idle_at})
     )
 
 

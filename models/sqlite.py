@@ -21,7 +21,8 @@ from models.database import Database, DatabaseUnavailable, Happened, P, Query, S
 
 # Waiting for another process's write; past this the database counts as away.
 BUSY_MILLISECONDS = 5000
-MOST_IN_A_COMMIT = 256
+# So many that a commit is shared, so few that others are read and answered while it is written.
+MOST_IN_A_COMMIT = 32
 LOOK_SECONDS = 0.04
 
 _NEWEST_EVENT = "SELECT coalesce(max(id), 0) FROM events"

@@ -1,4 +1,4 @@
-"""The caller's own list, sent again without a handler being made for it."""
+"""One's own list and ending a session, answered without a handler being made for it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 from tornado import httputil
 from tornado.httpserver import HTTPServer
@@ -19,7 +19,7 @@ from tornado.testing import bind_unused_port
 
 from handlers.answers import shape_tokens
 from models import accounts, clock, sessions
-from models.events import Cause
+from models.events import EVENTS, Cause
 from models.origins import Origin
 from models.schema import KINDS
 from models.settings import Settings
@@ -47,6 +47,10 @@ class Door:
     async def ask(self, path: str, token: str, **headers: str) -> httpx.Response:
         """The answer to GET."""
         return await self.client.get(path, headers={"Authorization": f"Bearer {token}", **headers})
+
+    async def end(self, path: str, token: str, **headers: str) -> httpx.Response:
+        """The answer to DELETE."""
+        return await self.client.delete(path, headers={"Authorization": f"Bearer {token}", **headers})
 
 
 @asynccontextmanager
@@ -215,3 +219,68 @@ async def test_behind_a_proxy_the_address_that_is_set_is_sent(door: Door, kind: 
 
     assert b'"https://sessions.example.com/sessions/' in first.content
     assert door.handled == [address]
+
+
+@at_a_door()
+async def test_a_session_is_ended_without_a_handler_as_a_handler_would(door: Door, kind: str, account_id: int) -> None:
+    device, other, third = [await door.start(kind, account_id) for _ in range(3)]
+    address = f"/sessions/session-{kind}-d/"
+
+    directly = await door.end(f"{address}{other['session']}/", device["access"])
+    assert door.handled == []
+    handled = await door.end(f"{address}{third['session']}/", device["access"], Origin="https://example.com")
+    assert door.handled == [f"{address}{third['session']}/"]
+
+    assert tell(directly) == tell(handled)
+    assert (directly.status_code, directly.content) == (204, b"")
+    ended = await door.parts.database.read(
+        lambda db: db.execute(select(EVENTS).where(EVENTS.c.type == "ended").order_by(EVENTS.c.id)).mappings().all()
+    )
+    assert [event["session_id"] for event in ended] == [other["session"], third["session"]]
+    alike = [
+        {name: event[name] for name in ("cause", "by_kind", "by_id", "device", "ip", "country")} for event in ended
+    ]
+    assert alike[0] == alike[1]
+    assert alike[0]["ip"] == "127.0.0.1"
+
+
+@at_a_door()
+async def test_signing_out_by_id_can_be_done_once(door: Door, kind: str, account_id: int) -> None:
+    device = await door.start(kind, account_id)
+    address = f"/sessions/session-{kind}-d/{device['session']}/"
+
+    answers = [await door.end(address, device["access"]) for _ in range(2)]
+
+    assert [answer.status_code for answer in answers] == [204, 403]
+
+
+@at_a_door()
+async def test_ending_what_one_may_not_end_is_told_by_the_handler(door: Door, kind: str, account_id: int) -> None:
+    now = clock.now()
+    made = {"phone": "+79137779136", "confirmed_by_staff_at": now}
+    other = await door.parts.database.write(accounts.create, KINDS[kind], made, "", None, now)
+    device, others = await door.start(kind, account_id), await door.start(kind, other["id"])
+    address = f"/sessions/session-{kind}-d/"
+
+    for path in (f"{address}{others['session']}/", f"{address}0/", f"{address}{10**18 - 1}/", f"{address}{10**30}/"):
+        assert (await door.end(path, device["access"])).status_code == 403
+    assert (await door.end(f"{address}{device['session']}/", "forged")).status_code == 401
+
+    assert (await door.ask(f"/sessions/session-{kind}-l/", others["access"])).status_code == 200
+    assert (await door.ask(f"/sessions/session-{kind}-l/", device["access"])).status_code == 200
+
+
+@at_a_door(trusted_proxies=["127.0.0.1/32"])
+async def test_behind_a_proxy_a_session_is_ended_from_the_address_that_it_names(
+    door: Door, kind: str, account_id: int
+) -> None:
+    device = await door.start(kind, account_id)
+    address = f"/sessions/session-{kind}-d/{device['session']}/"
+
+    answer = await door.end(address, device["access"], **{"X-Forwarded-For": "198.51.100.7"})
+
+    assert answer.status_code == 204
+    ips = await door.parts.database.read(
+        lambda db: db.scalars(select(EVENTS.c.ip).where(EVENTS.c.type == "ended")).all()
+    )
+    assert ips == ["198.51.100.7"]

@@ -1,0 +1,172 @@
+"""What is asked most, answered without a handler being made for it: one's own list, and ending a session."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable
+from typing import Any, NamedTuple, cast
+
+from tornado import httputil, web
+
+from handlers.application import Application
+from handlers.base import HEADERS, Refusal, read_bearer, write_date
+from handlers.sessions import SessionEndHandler, SessionListHandler
+from models import clock, principals, sessions
+from models.database import DatabaseUnavailable
+from models.origins import make_origin
+from models.principals import Principal
+from models.schema import KINDS
+from models.tokens import Claims, InvalidToken
+
+SESSIONS = "/sessions/session-"
+END = re.compile(r"/sessions/session-(user|client)-d/([0-9]{1,18})/")
+# A request with one of these asks for more than the answer as it is.
+MORE = frozenset(("Content-Length", "Expect", "If-None-Match", "Origin", "Transfer-Encoding", "Upgrade"))
+OK = httputil.ResponseStartLine("HTTP/1.1", 200, "OK")
+NO_CONTENT = httputil.ResponseStartLine("HTTP/1.1", 204, "No Content")
+
+
+class Asked(NamedTuple):
+    """A request without a body, and when it came (seconds since 1970)."""
+
+    line: httputil.RequestStartLine
+    headers: httputil.HTTPHeaders
+    at: float
+
+    @property
+    def now(self) -> int:
+        """When it came, in microseconds."""
+        return int(self.at * 1_000_000)
+
+
+class DirectDelegate(httputil.HTTPMessageDelegate):
+    """Answers as `SessionListHandler` and `SessionEndHandler` do, where all is plain.
+
+    A request, a handler and what Tornado does around them would be half of what such an answer costs. What is not
+    plain is handed on to them: a list that was not sent before or is another by now, a query, whatever is refused,
+    a database that has to be waited for.
+    """
+
+    __slots__ = ("_application", "_asked", "_connection", "_otherwise")
+
+    def __init__(
+        self, application: Application, connection: httputil.HTTPConnection, otherwise: httputil.HTTPMessageDelegate
+    ) -> None:
+        self._application = application
+        self._connection = connection
+        self._otherwise = otherwise
+        self._asked: Asked | None = None
+
+    def headers_received(
+        self, start_line: httputil.RequestStartLine | httputil.ResponseStartLine, headers: httputil.HTTPHeaders
+    ) -> Awaitable[None] | None:
+        line = cast(httputil.RequestStartLine, start_line)
+        is_plain = line.path.startswith(SESSIONS) and line.version == "HTTP/1.1" and MORE.isdisjoint(headers)
+        if is_plain and ("Connection" not in headers or headers["Connection"].lower() == "keep-alive"):
+            # Without a body the request is over at once; before that nothing may be sent.
+            self._asked = Asked(line, headers, time.time())
+            return None
+        return self._otherwise.headers_received(start_line, headers)
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        return self._otherwise.data_received(chunk)
+
+    def finish(self) -> None:
+        if self._asked is None:
+            self._otherwise.finish()
+            return
+        try:
+            is_answered = self._send_list(self._asked) or self._end(self._asked)
+        except (Refusal, InvalidToken, DatabaseUnavailable):
+            is_answered = False
+        if not is_answered:
+            self._hand_on(self._asked)
+
+    def on_connection_close(self) -> None:
+        self._otherwise.on_connection_close()
+
+    def _hand_on(self, asked: Asked) -> None:
+        self._otherwise.headers_received(asked.line, asked.headers)
+        self._otherwise.finish()
+
+    def _send_list(self, asked: Asked) -> bool:
+        """Send the list again that was sent before, where the database says that it still is so."""
+        if asked.line.method != "GET":
+            return False
+        parts = self._application.parts
+        site = parts.settings.server.address
+        if not site:
+            if parts.settings.server.trusted_proxies:
+                return False
+            site = f"http://{asked.headers.get('Host', '')}"
+        claims = parts.tokens.check_access(read_bearer(asked.headers))
+        kept = self._application.answers.get((claims.kind.name, claims.account_id, site))
+        own = f"{SESSIONS}{claims.kind.name}-l/"
+        if kept is None or asked.line.path not in (own, f"{own}{claims.account_id}/"):
+            return False
+        proved = self._prove(claims, asked.now)
+        if proved is None or proved[1] != kept.revision or asked.now >= kept.until:
+            return False
+        parts.activity.note(proved[0], asked.now)
+        headers = _make_headers(asked.at)
+        headers["Etag"] = kept.etag
+        headers["Content-Length"] = str(len(kept.body))
+        self._answer(asked, SessionListHandler, OK, headers, kept.body)
+        return True
+
+    def _end(self, asked: Asked) -> bool:
+        """Begin to end a session; it is answered once that is on disk."""
+        ended = END.fullmatch(asked.line.path) if asked.line.method == "DELETE" else None
+        parts = self._application.parts
+        if ended is None or parts.settings.server.trusted_proxies:
+            return False
+        proved = self._prove(parts.tokens.check_access(read_bearer(asked.headers)), asked.now)
+        if proved is None:
+            return False
+        parts.activity.note(proved[0], asked.now)
+        task = asyncio.create_task(self._finish_end(asked, proved[0], ended[1], int(ended[2])))
+        self._application.tasks.add(task)
+        task.add_done_callback(self._application.tasks.discard)
+        return True
+
+    async def _finish_end(self, asked: Asked, principal: Principal, kind: str, session_id: int) -> None:
+        parts = self._application.parts
+        # Of who ends a session its address is kept, and not its device.
+        origin = make_origin(cast(Any, self._connection).context.remote_ip, "", parts.places)
+        try:
+            is_ended = await parts.database.write(sessions.end, principal, KINDS[kind], session_id, origin, clock.now())
+        except Exception:
+            # Nothing was written. The handler may be luckier, and tells what is wrong where it is not.
+            is_ended = False
+        if is_ended:
+            headers = _make_headers(asked.at)
+            del headers["Content-Type"]
+            self._answer(asked, SessionEndHandler, NO_CONTENT, headers)
+        else:
+            self._hand_on(asked)
+
+    def _prove(self, claims: Claims, now: int) -> tuple[Principal, int] | None:
+        return principals.prove_now(self._application.parts.database, claims, now) if claims.sid else None
+
+    def _answer(
+        self,
+        asked: Asked,
+        handler: type[web.RequestHandler],
+        line: httputil.ResponseStartLine,
+        headers: httputil.HTTPHeaders,
+        body: bytes = b"",
+    ) -> None:
+        self._connection.write_headers(line, headers, body)
+        self._connection.finish()
+        now = time.time()
+        self._application.note(handler, asked.line.method, asked.line.path, line.code, now - asked.at, now)
+
+
+def _make_headers(at: float) -> httputil.HTTPHeaders:
+    headers = httputil.HTTPHeaders()
+    for name, value in HEADERS:
+        headers[name] = value
+    headers["Date"] = write_date(int(at))
+    return headers
