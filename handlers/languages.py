@@ -96,6 +96,11 @@ class Language:
         unit = next(unit for unit in UNITS if passed >= unit)
         return dates.format_timedelta(passed // unit * -unit, threshold=1, add_direction=True, locale=self.locale)
 
+    def wait(self, time: timedelta) -> str:
+        """in 3 minutes: never less than it is."""
+        unit = next((unit for unit in UNITS[-3:] if time > 2 * unit), timedelta(seconds=1))
+        return dates.format_timedelta(-(-time // unit) * unit, threshold=2, add_direction=True, locale=self.locale)
+
 
 def choose(accepted: str, wished: str | None = None, zone: str | None = None) -> Language:
     """The language that was wished for, or the first of `accepted` (an Accept-Language) that is here."""

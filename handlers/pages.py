@@ -6,6 +6,7 @@ import gzip
 import json
 import unicodedata
 from dataclasses import dataclass
+from datetime import timedelta
 from hmac import compare_digest
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
@@ -18,7 +19,7 @@ from tornado import web
 
 from handlers import languages
 from handlers.answers import DEFAULT_IMAGE
-from handlers.base import RETRY_SECONDS, BaseHandler, TooLarge, answers_method
+from handlers.base import RETRY_SECONDS, BaseHandler, Refusal, TooLarge, answers_method
 from handlers.static import address
 from models import accounts, clock, principals, sessions
 from models.database import DatabaseUnavailable
@@ -70,6 +71,7 @@ ERRORS = {
     404: (N_("There is nothing here"), N_("The address is wrong, or what was here is gone.")),
     405: (N_("That can't be done here"), N_("This page does not take such a request. Nothing was changed.")),
     413: (N_("That is too large"), N_("What was sent is larger than this page takes. Nothing was changed.")),
+    429: (N_("Too many tries"), N_("Nothing was changed. Try again {wait}.")),
     500: (N_("Something went wrong here"), N_("It has been logged. Try again in a moment.")),
     503: (N_("This is taking a break"), N_("The database can't be reached. Try again in a moment.")),
 }
@@ -434,16 +436,19 @@ class PageHandler(BaseHandler):
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         error = kwargs.get("exc_info", (None, None))[1]
+        headers = error.headers if isinstance(error, Refusal) else {}
         if isinstance(error, DatabaseUnavailable):
-            status_code = 503
-            self.set_header("Retry-After", str(RETRY_SECONDS))
+            status_code, headers = 503, {"Retry-After": str(RETRY_SECONDS)}
+        for name, value in headers.items():
+            self.set_header(name, value)
         if status_code == 405:
             own = [name for name in ("GET", "POST") if answers_method(type(self), name.lower())]
             self.set_header("Allow", ", ".join([*own, *(["HEAD"] if "GET" in own else [])]))
         # A cookie that could not be proved is not known to be bad.
         self.is_strange_cookie = False
         title, text = ERRORS.get(status_code) or ERRORS[500 if status_code >= 500 else 400]
-        self.render_error(status_code, self._(title), self._(text))
+        wait = self.language.wait(timedelta(seconds=int(headers.get("Retry-After", RETRY_SECONDS))))
+        self.render_error(status_code, self._(title), self._(text, wait=wait))
 
 
 class UnknownPageHandler(PageHandler):
