@@ -16,6 +16,8 @@ from babel.support import NullTranslations, Translations
 from markupsafe import Markup
 
 from models.languages import N_
+from models.places import Places
+from models.schema import Row
 
 FOLDER = Path(__file__).parent.parent / "locale"
 # English with days before months and 24 hours, as most of the world reads it.
@@ -58,6 +60,11 @@ class Language:
     def country(self, code: str) -> str:
         """The name of a country; what is no country's code comes back as it is."""
         return self.locale.territories.get(code) or code
+
+    def place(self, row: Row, places: Places) -> str:
+        """Amsterdam, Netherlands: where a session was started, as far as that is known."""
+        city = places.name_city(row["ip"], row["city"], self.code)
+        return ", ".join(filter(None, (city, self.country(row["country"]))))
 
     def device(self, browser: str, os: str, sent: str) -> str:
         """Chrome on Windows; what says neither goes by the first word that it sent."""
