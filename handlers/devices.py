@@ -221,8 +221,8 @@ class DeviceEndHandler(OwnHandler):
         if row is None:
             self.redirect_to(HOME, N_("That session had ended already."))
             return
-        await self.require_recent()
         device = make_device(row, principal, self.language, clock.now(), self.parts.places)
+        await self.require_recent(self._(N_("End session: {device}"), device=device.label))
         ended = await self.parts.database.write(
             sessions.end, principal, principal.kind, device.id, self.origin, clock.now()
         )
@@ -240,7 +240,7 @@ class OtherDevicesEndHandler(OwnHandler):
         self.redirect_to(HOME)
 
     async def post(self) -> None:
-        await self.require_recent()
+        await self.require_recent(self._(N_("End all others")))
         ended = await self.parts.database.write(sessions.end_others, self.principal, self.origin, clock.now())
         if ended:
             message = NN_("Ended: {count} device is signed out.", "Ended: {count} devices are signed out.")

@@ -76,6 +76,9 @@ ERRORS = {
     503: (N_("This is taking a break"), N_("The database can't be reached. Try again in a moment.")),
 }
 
+# What may be over when it is tried again.
+PASSING = (429, 500, 503)
+
 # Names of what forms carry beside their fields.
 WHOSE = "whose"
 PROMPTED = "prompted_password"
@@ -293,14 +296,13 @@ class PageHandler(BaseHandler):
 
     @property
     def whose(self) -> str:
-        """What forms carry to say for whom they were made: two accounts in two tabs don't act for each other."""
-        if self.visitor:
-            owner = f"{self.visitor.kind.name} {self.visitor.account_id}"
-        elif self.unconfirmed and self.claims:
-            owner = f"{self.claims.kind.name} {self.claims.account_id}"
-        else:
+        """What forms carry to say for which session they were made: two accounts in two tabs don't act for each other.
+
+        With the session it ends: a page that was kept from before acts for nobody.
+        """
+        if self.claims is None or not (self.visitor or self.unconfirmed):
             return ""
-        return self.parts.keys.fingerprint("form", owner)[:32]
+        return self.parts.keys.fingerprint("form", f"{self.claims.kind.name} {self.claims.sid}")[:32]
 
     @property
     def _portrait(self) -> str:
@@ -346,6 +348,9 @@ class PageHandler(BaseHandler):
 
     def render_error(self, status: int, title: str, text: str, action: tuple[str, str] | None = None) -> None:
         """Send the page that says in plain words what did not work; `action` is where to go on, and its name."""
+        if action is None:
+            is_stranger = self.visitor is None and not self._sent_cookies(self.cookie_name("session"))
+            action = ("/sign-in/", self._(N_("Sign in"))) if is_stranger else (HOME, self._(N_("Your devices")))
         self.render_page("error.html", status, code=status, title=title, text=text, action=action)
 
     def redirect_to(
@@ -382,7 +387,7 @@ class PageHandler(BaseHandler):
         return self.get_body_argument(name, "", strip=False)
 
     def require_own_form(self) -> None:
-        """Go on only where the form was made for the account that sends it."""
+        """Go on only where the form was made for the session that sends it."""
         whose = self.whose
         if whose and not compare_digest(whose.encode(), self.field(WHOSE).encode()):
             self.render_error(
@@ -393,10 +398,11 @@ class PageHandler(BaseHandler):
             )
             raise web.Finish
 
-    async def require_recent(self) -> None:
+    async def require_recent(self, act: str) -> None:
         """Go on only where this session gave its password a short while ago; else ask for it first.
 
-        The page that asks carries the form's fields, so that the act follows when the password is right.
+        The page that asks says what for, and carries the form's fields, so that the act follows when the password
+        is right.
         """
         since = clock.now() - self.parts.settings.sessions.recent
         if await self.parts.database.read(sessions.is_recent, self.principal, since):
@@ -413,7 +419,9 @@ class PageHandler(BaseHandler):
             if name not in (PROMPTED, WHOSE)
             for value in values
         ]
-        self.render_page("prompt.html", kept=kept, error=error, username=await self._username(), PROMPTED=PROMPTED)
+        self.render_page(
+            "prompt.html", act=act, kept=kept, error=error, username=await self._username(), PROMPTED=PROMPTED
+        )
         raise web.Finish
 
     async def confirm_password(self, password: str) -> bool:
@@ -448,7 +456,10 @@ class PageHandler(BaseHandler):
         self.is_strange_cookie = False
         title, text = ERRORS.get(status_code) or ERRORS[500 if status_code >= 500 else 400]
         wait = self.language.wait(timedelta(seconds=int(headers.get("Retry-After", RETRY_SECONDS))))
-        self.render_error(status_code, self._(title), self._(text, wait=wait))
+        again = self.request.path if status_code in PASSING and answers_method(type(self), "get") else None
+        self.render_error(
+            status_code, self._(title), self._(text, wait=wait), (again, self._(N_("Try again"))) if again else None
+        )
 
 
 class UnknownPageHandler(PageHandler):
