@@ -90,6 +90,7 @@ PAGES: list[tuple[str, type[web.RequestHandler]]] = [
     ("/account/fields/", account.FieldsHandler),
     ("/account/(?P<name>email|phone)/", account.ContactHandler),
     ("/account/(?P<name>email|phone)/confirm/", account.ContactCodeHandler),
+    ("/account/(?P<name>email|phone)/remove/", account.NoContactHandler),
     ("/account/picture/", account.PictureHandler),
     ("/account/picture/remove/", account.NoPictureHandler),
     ("/account/password/", account.PasswordHandler),

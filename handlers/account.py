@@ -44,7 +44,10 @@ class AccountHandler(FormHandler):
         fields = Form({name: row[name] for name in profiles.FIELDS})
         shown = {"fields": fields, "email": Form(), "phone": Form(), "password": Form(), "picture": Form()}
         fewest = self.parts.settings.accounts.password_length
-        self.render_page("account.html", status, row=row, asked=asked, forms_=shown | forms, fewest=fewest)
+        contacts = self.principal.kind.contacts
+        # Each that another, confirmed one is left beside.
+        spare = [name for name in contacts if any(row[f"confirmed_{other}"] for other in contacts if other != name)]
+        self.render_page("account.html", status, row=row, asked=asked, spare=spare, forms_=shown | forms, fewest=fewest)
 
     async def read_account(self) -> Row:
         """The account's row."""
@@ -103,7 +106,7 @@ class ContactHandler(_ContactHandler):
         if value == (await self.read_account())[contact]:
             self.redirect_to(ADDRESS, N_("That is what it was."))
             return
-        await self.require_recent()
+        await self.require_recent(self._(N_("Send a code to {contact}"), contact=value))
         try:
             is_sent = await self.parts.database.write(
                 profiles.ask_contact, self.principal, contact, value, self.parts.keys, self.parts.settings.accounts,
@@ -142,6 +145,22 @@ class ContactCodeHandler(_ContactHandler):
         else:
             form.errors["code"] = self._(WRONG_CODE)
             await self.show(400, **{contact: form})
+
+
+class NoContactHandler(_ContactHandler):
+    """Takes a contact away from an account that has another."""
+
+    async def post(self, name: str) -> None:
+        contact = self.contact(name)
+        value = (await self.read_account())[contact]
+        if not value:
+            self.redirect_to(ADDRESS, N_("That is what it was."))
+            return
+        await self.require_recent(self._(N_("Take away {contact}"), contact=value))
+        if await self.parts.database.write(profiles.remove_contact, self.principal, contact, self.origin, clock.now()):
+            self.redirect_to(ADDRESS, N_("{contact} was taken away."), contact=value)
+        else:
+            self.redirect_to(ADDRESS, N_("An account keeps at least one confirmed contact."), tone="wrong")
 
 
 class PictureHandler(_ActHandler):

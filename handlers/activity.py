@@ -48,6 +48,8 @@ SENTENCES: dict[tuple[str, str | None], tuple[str, str, str]] = {
     ("changed", None): ("at-sign", "notice", N_("A contact was replaced by another.")),
     ("changed", "email"): ("at-sign", "notice", N_("The e-mail address was replaced by another.")),
     ("changed", "phone"): ("phone", "notice", N_("The phone number was replaced by another.")),
+    ("changed", "no_email"): ("at-sign", "notice", N_("The e-mail address was taken away.")),
+    ("changed", "no_phone"): ("phone-off", "notice", N_("The phone number was taken away.")),
     ("password_changed", "reset"): ("key-round", "notice", N_("A new password was set by a code.")),
     ("password_changed", None): ("key-round", "notice", N_("The password was changed.")),
     ("disabled", None): ("ban", "notice", N_("Staff disabled the account.")),

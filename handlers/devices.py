@@ -17,6 +17,7 @@ from handlers.languages import Language
 from handlers.pages import HOME, PageHandler
 from models import clock, events, sessions
 from models.languages import N_, NN_
+from models.places import Places
 from models.principals import Principal
 from models.schema import Row
 
@@ -76,9 +77,8 @@ class Group:
     devices: list[Device]
 
 
-def make_device(row: Row, principal: Principal, language: Language, now: datetime) -> Device:
+def make_device(row: Row, principal: Principal, language: Language, now: datetime, places: Places) -> Device:
     """The device that a session's row is shown as."""
-    place = [row["city"], language.country(row["country"])]
     is_current = principal.session_id == row["id"]
     return Device(
         id=row["id"],
@@ -91,7 +91,7 @@ def make_device(row: Row, principal: Principal, language: Language, now: datetim
         browser=row["browser"],
         os=row["os"],
         sent=row["device"],
-        place=", ".join(filter(None, place)),
+        place=language.place(row, places),
         ip=row["ip"],
         novelty=row["novelty"],
         created_at=row["created_at"],
@@ -121,7 +121,7 @@ class OwnHandler(PageHandler):
         row = await self.parts.database.read(sessions.get_visible, principal, principal.kind, read_id(id), now)
         if row is None:
             raise web.HTTPError(404)
-        return make_device(row, principal, self.language, now)
+        return make_device(row, principal, self.language, now, self.parts.places)
 
 
 class DeviceListHandler(OwnHandler):
@@ -132,7 +132,8 @@ class DeviceListHandler(OwnHandler):
         found = await self.parts.database.read(
             sessions.list_visible, principal, principal.kind, principal.account_id, now, None, 0
         )
-        devices = [make_device(row, principal, language, now) for row in found[1]] if found else []
+        places = self.parts.places
+        devices = [make_device(row, principal, language, now, places) for row in found[1]] if found else []
         current = next((device for device in devices if device.is_current), None)
         if current is None:
             # It ended between the proof and the list.
@@ -220,8 +221,8 @@ class DeviceEndHandler(OwnHandler):
         if row is None:
             self.redirect_to(HOME, N_("That session had ended already."))
             return
-        await self.require_recent()
-        device = make_device(row, principal, self.language, clock.now())
+        device = make_device(row, principal, self.language, clock.now(), self.parts.places)
+        await self.require_recent(self._(N_("End session: {device}"), device=device.label))
         ended = await self.parts.database.write(
             sessions.end, principal, principal.kind, device.id, self.origin, clock.now()
         )
@@ -239,7 +240,7 @@ class OtherDevicesEndHandler(OwnHandler):
         self.redirect_to(HOME)
 
     async def post(self) -> None:
-        await self.require_recent()
+        await self.require_recent(self._(N_("End all others")))
         ended = await self.parts.database.write(sessions.end_others, self.principal, self.origin, clock.now())
         if ended:
             message = NN_("Ended: {count} device is signed out.", "Ended: {count} devices are signed out.")

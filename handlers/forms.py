@@ -147,7 +147,7 @@ class FormHandler(PageHandler):
             return None, form
 
     def _tell(self, type_: str, context: dict[str, Any]) -> Markup:
-        if type_ == "string_too_short":
+        if type_ in ("string_too_short", "too_short"):
             return self._(FILL_IN)
         if type_ == "string_too_long":
             return self._(TOO_LONG, most=context["max_length"])

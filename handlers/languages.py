@@ -16,6 +16,8 @@ from babel.support import NullTranslations, Translations
 from markupsafe import Markup
 
 from models.languages import N_
+from models.places import Places
+from models.schema import Row
 
 FOLDER = Path(__file__).parent.parent / "locale"
 # English with days before months and 24 hours, as most of the world reads it.
@@ -59,6 +61,11 @@ class Language:
         """The name of a country; what is no country's code comes back as it is."""
         return self.locale.territories.get(code) or code
 
+    def place(self, row: Row, places: Places) -> str:
+        """Amsterdam, Netherlands: where a session was started, as far as that is known."""
+        city = places.name_city(row["ip"], row["city"], self.code)
+        return ", ".join(filter(None, (city, self.country(row["country"]))))
+
     def device(self, browser: str, os: str, sent: str) -> str:
         """Chrome on Windows; what says neither goes by the first word that it sent."""
         if browser and os:
@@ -95,6 +102,11 @@ class Language:
         passed = max(now - at, UNITS[-1])
         unit = next(unit for unit in UNITS if passed >= unit)
         return dates.format_timedelta(passed // unit * -unit, threshold=1, add_direction=True, locale=self.locale)
+
+    def wait(self, time: timedelta) -> str:
+        """in 3 minutes: never less than it is."""
+        unit = next((unit for unit in UNITS[-3:] if time > 2 * unit), timedelta(seconds=1))
+        return dates.format_timedelta(-(-time // unit) * unit, threshold=2, add_direction=True, locale=self.locale)
 
 
 def choose(accepted: str, wished: str | None = None, zone: str | None = None) -> Language:

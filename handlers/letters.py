@@ -25,7 +25,7 @@ def make_announcement(handler: BaseHandler) -> Announcement:
         language = languages.Language(account["language"]) if account["language"] in languages.LOCALES else asked
         _ = language.gettext
         device = language.device(session["browser"], session["os"], session["device"])
-        place = ", ".join(filter(None, (session["city"], language.country(session["country"]))))
+        place = language.place(session, handler.parts.places)
         lines = [
             _(N_("Somebody signed in to your account on a device that was never used for it before.")),
             "",

@@ -6,6 +6,7 @@ import gzip
 import json
 import unicodedata
 from dataclasses import dataclass
+from datetime import timedelta
 from hmac import compare_digest
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
@@ -18,7 +19,7 @@ from tornado import web
 
 from handlers import languages
 from handlers.answers import DEFAULT_IMAGE
-from handlers.base import RETRY_SECONDS, BaseHandler, TooLarge, answers_method
+from handlers.base import RETRY_SECONDS, BaseHandler, Refusal, TooLarge, answers_method
 from handlers.static import address
 from models import accounts, clock, principals, sessions
 from models.database import DatabaseUnavailable
@@ -70,9 +71,13 @@ ERRORS = {
     404: (N_("There is nothing here"), N_("The address is wrong, or what was here is gone.")),
     405: (N_("That can't be done here"), N_("This page does not take such a request. Nothing was changed.")),
     413: (N_("That is too large"), N_("What was sent is larger than this page takes. Nothing was changed.")),
+    429: (N_("Too many tries"), N_("Nothing was changed. Try again {wait}.")),
     500: (N_("Something went wrong here"), N_("It has been logged. Try again in a moment.")),
     503: (N_("This is taking a break"), N_("The database can't be reached. Try again in a moment.")),
 }
+
+# What may be over when it is tried again.
+PASSING = (429, 500, 503)
 
 # Names of what forms carry beside their fields.
 WHOSE = "whose"
@@ -291,14 +296,13 @@ class PageHandler(BaseHandler):
 
     @property
     def whose(self) -> str:
-        """What forms carry to say for whom they were made: two accounts in two tabs don't act for each other."""
-        if self.visitor:
-            owner = f"{self.visitor.kind.name} {self.visitor.account_id}"
-        elif self.unconfirmed and self.claims:
-            owner = f"{self.claims.kind.name} {self.claims.account_id}"
-        else:
+        """What forms carry to say for which session they were made: two accounts in two tabs don't act for each other.
+
+        With the session it ends: a page that was kept from before acts for nobody.
+        """
+        if self.claims is None or not (self.visitor or self.unconfirmed):
             return ""
-        return self.parts.keys.fingerprint("form", owner)[:32]
+        return self.parts.keys.fingerprint("form", f"{self.claims.kind.name} {self.claims.sid}")[:32]
 
     @property
     def _portrait(self) -> str:
@@ -344,6 +348,9 @@ class PageHandler(BaseHandler):
 
     def render_error(self, status: int, title: str, text: str, action: tuple[str, str] | None = None) -> None:
         """Send the page that says in plain words what did not work; `action` is where to go on, and its name."""
+        if action is None:
+            is_stranger = self.visitor is None and not self._sent_cookies(self.cookie_name("session"))
+            action = ("/sign-in/", self._(N_("Sign in"))) if is_stranger else (HOME, self._(N_("Your devices")))
         self.render_page("error.html", status, code=status, title=title, text=text, action=action)
 
     def redirect_to(
@@ -380,7 +387,7 @@ class PageHandler(BaseHandler):
         return self.get_body_argument(name, "", strip=False)
 
     def require_own_form(self) -> None:
-        """Go on only where the form was made for the account that sends it."""
+        """Go on only where the form was made for the session that sends it."""
         whose = self.whose
         if whose and not compare_digest(whose.encode(), self.field(WHOSE).encode()):
             self.render_error(
@@ -391,10 +398,11 @@ class PageHandler(BaseHandler):
             )
             raise web.Finish
 
-    async def require_recent(self) -> None:
+    async def require_recent(self, act: str) -> None:
         """Go on only where this session gave its password a short while ago; else ask for it first.
 
-        The page that asks carries the form's fields, so that the act follows when the password is right.
+        The page that asks says what for, and carries the form's fields, so that the act follows when the password
+        is right.
         """
         since = clock.now() - self.parts.settings.sessions.recent
         if await self.parts.database.read(sessions.is_recent, self.principal, since):
@@ -411,7 +419,9 @@ class PageHandler(BaseHandler):
             if name not in (PROMPTED, WHOSE)
             for value in values
         ]
-        self.render_page("prompt.html", kept=kept, error=error, username=await self._username(), PROMPTED=PROMPTED)
+        self.render_page(
+            "prompt.html", act=act, kept=kept, error=error, username=await self._username(), PROMPTED=PROMPTED
+        )
         raise web.Finish
 
     async def confirm_password(self, password: str) -> bool:
@@ -434,16 +444,22 @@ class PageHandler(BaseHandler):
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         error = kwargs.get("exc_info", (None, None))[1]
+        headers = error.headers if isinstance(error, Refusal) else {}
         if isinstance(error, DatabaseUnavailable):
-            status_code = 503
-            self.set_header("Retry-After", str(RETRY_SECONDS))
+            status_code, headers = 503, {"Retry-After": str(RETRY_SECONDS)}
+        for name, value in headers.items():
+            self.set_header(name, value)
         if status_code == 405:
             own = [name for name in ("GET", "POST") if answers_method(type(self), name.lower())]
             self.set_header("Allow", ", ".join([*own, *(["HEAD"] if "GET" in own else [])]))
         # A cookie that could not be proved is not known to be bad.
         self.is_strange_cookie = False
         title, text = ERRORS.get(status_code) or ERRORS[500 if status_code >= 500 else 400]
-        self.render_error(status_code, self._(title), self._(text))
+        wait = self.language.wait(timedelta(seconds=int(headers.get("Retry-After", RETRY_SECONDS))))
+        again = self.request.path if status_code in PASSING and answers_method(type(self), "get") else None
+        self.render_error(
+            status_code, self._(title), self._(text, wait=wait), (again, self._(N_("Try again"))) if again else None
+        )
 
 
 class UnknownPageHandler(PageHandler):

@@ -163,5 +163,5 @@ class EndLinkHandler(PageHandler):
     def _show(self, row: Row | None, is_done: bool = False) -> None:
         language = self.language
         device = language.device(row["browser"], row["os"], row["device"]) if row else ""
-        place = ", ".join(filter(None, (row["city"], language.country(row["country"])))) if row else ""
+        place = language.place(row, self.parts.places) if row else ""
         self.render_page("end.html", row=row, device=device, place=place, is_done=is_done, home=HOME)

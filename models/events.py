@@ -35,7 +35,7 @@ class Type(StrEnum):
     REFUSED = "refused"
     NAMED = "named"
     ENDED = "ended"
-    # A contact was replaced by another; which one is the cause.
+    # A contact was replaced by another; which one is the cause: "email", or, where it was taken away, "no_email".
     CHANGED = "changed"
     PASSWORD_CHANGED = "password_changed"  # noqa: S105
     DISABLED = "disabled"

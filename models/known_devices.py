@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime
 
-from sqlalchemy import insert, select
+from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from models.origins import Origin
@@ -13,6 +13,8 @@ from models.schema import Base, Kind
 
 KNOWN_DEVICES = Base.metadata.tables["known_devices"]
 COUNTRY = "country "
+# So many are remembered of an account, those met last.
+MOST = 200
 
 
 def meet(db: Session, kind: Kind, account_id: int, device_id: str | None, origin: Origin, now: datetime) -> str:
@@ -30,11 +32,14 @@ def meet(db: Session, kind: Kind, account_id: int, device_id: str | None, origin
     is_first = not known and db.scalar(select(columns.id).where(mine).limit(1)) is None
     has_country = db.scalar(select(columns.id).where(mine, columns.mark.startswith(COUNTRY)).limit(1)) is not None
     new = [one for one in wanted if one not in known]
-    if new:
-        db.execute(
-            insert(KNOWN_DEVICES).inline(),
-            [{"kind": kind.name, "account_id": account_id, "mark": one, "created_at": now} for one in new],
-        )
+    # What is met again is written again: the order of the ids is that in which they were met.
+    db.execute(delete(KNOWN_DEVICES).where(mine, columns.mark.in_(known)))
+    db.execute(
+        insert(KNOWN_DEVICES).inline(),
+        [{"kind": kind.name, "account_id": account_id, "mark": one, "created_at": now} for one in wanted],
+    )
+    kept = select(columns.id).where(mine).order_by(columns.id.desc()).limit(MOST)
+    db.execute(delete(KNOWN_DEVICES).where(mine, columns.id < select(func.min(kept.subquery().c.id)).scalar_subquery()))
     if is_first or not new:
         return ""
     if mark in new:

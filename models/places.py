@@ -9,6 +9,8 @@ from pathlib import Path
 import iptocc
 import maxminddb
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -34,17 +36,20 @@ class Places:
 
     def locate(self, ip: str) -> Place:
         """The place of `ip`, nowhere for a private address or what is none; never raises."""
-        try:
-            address = ipaddress.ip_address(ip)
-        except ValueError:
+        address = _parse(ip)
+        if address is None or not address.is_global:
             return NOWHERE
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-            address = address.ipv4_mapped
-        if not address.is_global:
-            return NOWHERE
-        country, city = self._find_city(address)
+        record = self._find(address)
+        country, city = _read(record, "country", "iso_code"), _read(record, "city", "names", "en")
         # Where an address is used comes before whom it was given to: "Amsterdam, US" helps nobody.
         return Place(country or _find_country(address), city)
+
+    def name_city(self, ip: str, city: str, language: str) -> str:
+        """`city`, which was found for `ip`, in a language; as it is where the city database has no such name."""
+        record = self._find(_parse(ip)) if city else None
+        # Another database may have been put in place since.
+        is_same = _read(record, "city", "names", "en") == city
+        return (_read(record, "city", "names", language) if is_same else "") or city
 
     def close(self) -> None:
         """Let the city database go; countries are still found."""
@@ -52,14 +57,22 @@ class Places:
             self._cities.close()
             self._cities = None
 
-    def _find_city(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> tuple[str, str]:
-        if self._cities is None:
-            return "", ""
+    def _find(self, address: Address | None) -> object:
+        """What the city database holds on an address."""
+        if self._cities is None or address is None:
+            return None
         try:
-            record = self._cities.get(address)
+            return self._cities.get(address)
         except (ValueError, TypeError, maxminddb.InvalidDatabaseError):
-            return "", ""  # IPv6 in a database of IPv4, or damaged inside
-        return _read(record, "country", "iso_code"), _read(record, "city", "names", "en")
+            return None  # IPv6 in a database of IPv4, or damaged inside
+
+
+def _parse(ip: str) -> Address | None:
+    try:
+        address = ipaddress.ip_address(ip)
+    except ValueError:
+        return None
+    return (address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None) or address
 
 
 def _open(path: Path) -> maxminddb.Reader:
@@ -78,6 +91,6 @@ def _read(record: object, *keys: str) -> str:
     return record if isinstance(record, str) else ""
 
 
-def _find_country(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+def _find_country(address: Address) -> str:
     code = iptocc.country_code(str(address)) or ""
     return "" if code == "EU" else code  # the registries give some addresses to Europe, which is no country

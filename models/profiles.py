@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, false, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -101,6 +101,26 @@ def replace_contact(
         return False
     made = events.make(kind, principal.account_id, Type.CHANGED, now, cause=contact, by=principal, origin=origin)
     events.append(db, made)
+    return True
+
+
+def remove_contact(db: Session, principal: Principal, contact: Contact, origin: Origin, now: datetime) -> bool:
+    """Take a contact away, with the codes that were sent to it; False where no other one of the account is confirmed:
+    whoever has none left could neither be told anything nor set a new password."""
+    kind = principal.kind
+    columns = kind.accounts.c
+    others = [columns[f"confirmed_{other}"] for other in kind.contacts if other != contact]
+    values = {contact: None, f"confirmed_{contact}": False}
+    conditions = [columns[contact].is_not(None), or_(false(), *others), is_proven(principal, now)]
+    if accounts.change(db, kind, principal.account_id, now, values, *conditions) is None:
+        return False
+    sent = [f"confirm {contact}", f"reset {contact}"]
+    mine = (CODES.c.kind == kind.name) & (CODES.c.account_id == principal.account_id)
+    db.execute(delete(CODES).where(mine, CODES.c.purpose.in_(sent)))
+    cause = f"no_{contact}"
+    events.append(
+        db, events.make(kind, principal.account_id, Type.CHANGED, now, cause=cause, by=principal, origin=origin)
+    )
     return True
 
 

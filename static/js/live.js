@@ -100,7 +100,9 @@ function open() {
   if (isShowing) source.addEventListener("device", refresh);
   source.addEventListener("over", (event) => {
     const why = JSON.parse(event.data).reason;
-    if (why) leave(`/sign-in/?${new URLSearchParams({ why, next: location.pathname })}`);
+    // Another tab signed in anew: this one goes on as whoever that is.
+    if (why === "replaced") leave(location.pathname);
+    else if (why) leave(`/sign-in/?${new URLSearchParams({ why, next: location.pathname })}`);
     else leave("/devices/");
   });
   source.addEventListener("error", () => {

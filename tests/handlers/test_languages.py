@@ -82,6 +82,21 @@ def test_a_time_ago_counts_whole_units(passed: timedelta, english: str, russian:
     assert languages.Language("ru").ago(NOON - passed, NOON) == russian
 
 
+@pytest.mark.parametrize(
+    ("seconds", "english", "russian"),
+    [
+        (1, "in 1 second", "через 1 секунду"),
+        (90, "in 90 seconds", "через 90 секунд"),
+        (121, "in 3 minutes", "через 3 минуты"),
+        (3601, "in 61 minutes", "через 61 минуту"),
+        (7201, "in 3 hours", "через 3 часа"),
+    ],
+)
+def test_a_wait_is_told_no_shorter_than_it_is(seconds: int, english: str, russian: str) -> None:
+    assert languages.Language("en").wait(timedelta(seconds=seconds)) == english
+    assert languages.Language("ru").wait(timedelta(seconds=seconds)) == russian
+
+
 @pytest.mark.parametrize(("count", "told"), [(1, "1 другое"), (3, "3 других устройства"), (11, "11 других устройств")])
 def test_russian_plurals_are_right(count: int, told: str) -> None:
     assert languages.Language("ru").ngettext("{count} other device", "{count} other devices", count).startswith(told)

@@ -156,6 +156,55 @@ def test_a_client_has_no_email(house: House, browser: Browser) -> None:
     assert browser.post("/account/email/", form | {"value": "a@example.com"}).status_code == 404
 
 
+def confirm(house: House, account: Account, **values: str | bool) -> None:
+    """Give the account contacts that are confirmed, or not."""
+    house.write(accounts.change, KINDS[account.kind], account.id, clock.now(), values)
+
+
+@pytest.mark.parametrize(("taken", "other"), [("email", "phone"), ("phone", "email")])
+def test_a_contact_is_taken_away_where_another_is_confirmed(
+    house: House, browser: Browser, taken: str, other: str
+) -> None:
+    account = sign_in(house, browser, "user")
+    email = f"spare{next(_numbers)}@example.com"
+    confirm(house, account, email=email, confirmed_email=True, confirmed_phone=True)
+    grow_old(house, account)
+    prompt = Page(browser.send("/account/", f"/account/{taken}/remove/").text)
+    assert row(house, account)[taken]
+    asked = prompt.form(f"/account/{taken}/remove/")
+    answer = browser.post(f"/account/{taken}/remove/", asked | {"prompted_password": PASSWORD})
+    assert "was taken away." in browser.open(answer.headers["Location"]).words
+    assert (row(house, account)[taken], row(house, account)[f"confirmed_{taken}"]) == (None, False)
+    assert row(house, account)[other]
+    assert "was taken away." in browser.open("/activity/").words
+    again = browser.post(f"/account/{taken}/remove/", asked)
+    assert "That is what it was." in browser.open(again.headers["Location"]).words
+
+
+@each_kind
+def test_the_last_confirmed_contact_stays(house: House, browser: Browser, kind: str) -> None:
+    account = sign_in(house, browser, kind)
+    confirm(house, account, confirmed_phone=True)
+    if kind == "user":
+        confirm(house, account, email=f"unsure{next(_numbers)}@example.com")
+    page = browser.open("/account/")
+    assert not any(form.action == "/account/phone/remove/" for form in page.forms)
+    answer = browser.post("/account/phone/remove/", page.form("/account/fields/"))
+    assert "keeps at least one confirmed contact" in browser.open(answer.headers["Location"]).words
+    assert row(house, account)["phone"] == account.contact
+
+
+def test_what_was_sent_to_a_contact_is_worth_nothing_once_it_is_taken_away(house: House, browser: Browser) -> None:
+    account = sign_in(house, browser, "user")
+    confirm(house, account, email=f"lost{next(_numbers)}@example.com", confirmed_email=True, confirmed_phone=True)
+    browser.send("/reset/", identity=account.contact)
+    code, new = read_code(house, account.contact), "another harbour at dawn"
+    assert browser.send("/account/", "/account/phone/remove/").status_code == 303
+    confirm(house, account, phone=account.contact)
+    answer = browser.send("/reset/code/", code=code, new_password=new)
+    assert Page(answer.text).invalid == ["code"]
+
+
 @each_kind
 def test_a_new_password_ends_every_other_session(house: House, browser: Browser, other: Browser, kind: str) -> None:
     account, new = sign_in(house, browser, kind), "another harbour at dawn"

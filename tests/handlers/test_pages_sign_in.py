@@ -16,30 +16,19 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from handlers import PAGES
+from handlers.base import answers_method
 from tests.conftest import KEY, PASSWORD, House, Server, start_server
 from tests.handlers.browsers import Browser, Page
 
 KINDS = ["user", "client"]
-POSTED = (
-    "/sign-in/",
-    "/sign-out/",
-    "/register/",
-    "/confirm/",
-    "/confirm/send/",
-    "/reset/",
-    "/reset/code/",
-    "/account/fields/",
-    "/account/email/",
-    "/account/email/confirm/",
-    "/account/password/",
-    "/account/telling/",
-    "/account/picture/",
-    "/account/picture/remove/",
-    "/devices/1/",
-    "/devices/1/end/",
-    "/devices/end-others/",
-    "/preferences/",
-)
+EXAMPLES = {"id": "1", "kind": "user", "mark": "0" * 64, "code": "0123", "name": "phone"}
+# Every address that takes a form, from the table of them all.
+POSTED = [
+    re.sub(r"\(\?P<(\w+)>.*?\)(?=[/-])", lambda place: EXAMPLES[place[1]], address)
+    for address, handler in PAGES
+    if answers_method(handler, "post")
+]
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -163,6 +152,7 @@ def test_an_empty_form_has_its_errors_at_their_fields(browser: Browser) -> None:
     answer = browser.send("/sign-in/")
     assert answer.status_code == 400
     assert Page(answer.text).invalid == ["identity", "password"]
+    assert answer.text.count("Fill this in.") == 2
 
 
 def test_a_name_of_ten_thousand_characters_and_markup_are_only_text(browser: Browser) -> None:
@@ -328,14 +318,18 @@ def test_a_token_is_no_cookie_for_people(house: House) -> None:
         {"Origin": "null"},
     ],
 )
-def test_what_another_site_posts_is_refused_in_words(house: House, browser: Browser, headers: dict[str, str]) -> None:
-    account = house.add("user")
+@each_kind
+def test_what_another_site_posts_is_refused_in_words(
+    house: House, browser: Browser, kind: str, headers: dict[str, str]
+) -> None:
+    account = house.add(kind)
     browser.sign_in(account)
+    assert len(POSTED) > 18
     for address in POSTED:
         answer = browser.post(address, headers=headers)
         assert answer.status_code == 403, address
         assert "Nothing was changed" in answer.text, address
-    assert len(live(house, "user", account.id)) == 1
+    assert len(live(house, kind, account.id)) == 1
 
 
 @each_kind
@@ -350,8 +344,19 @@ def test_a_form_made_for_another_account_changes_nothing(house: House, browser: 
     assert "Changed" not in browser.open("/account/").form("/account/fields/")["name"]
 
 
-def test_a_form_sent_after_signing_out_changes_nothing_and_says_so(house: House, browser: Browser) -> None:
-    browser.sign_in(house.add("user"))
+@each_kind
+def test_a_form_kept_from_before_signing_in_again_changes_nothing(house: House, browser: Browser, kind: str) -> None:
+    account = house.add(kind)
+    browser.sign_in(account)
+    form = browser.open("/account/").form("/account/fields/") | {"name": "Changed"}
+    browser.sign_in(account)
+    assert browser.post("/account/fields/", form).status_code == 409
+    assert "Changed" not in browser.open("/account/").form("/account/fields/")["name"]
+
+
+@each_kind
+def test_a_form_sent_after_signing_out_changes_nothing_and_says_so(house: House, browser: Browser, kind: str) -> None:
+    browser.sign_in(house.add(kind))
     form = browser.open("/account/").form("/account/fields/")
     browser.send("/sign-out/")
     answer = browser.post("/account/fields/", form)

@@ -199,3 +199,24 @@ def test_a_database_damaged_inside_costs_the_city_and_no_more(
         places = Places(path)
         assert isinstance(places.locate("77.88.8.8"), Place)
         places.close()
+
+
+@pytest.mark.parametrize(
+    ("ip", "city", "language", "told"),
+    [
+        ("1.1.1.1", "Amsterdam", "ru", "Амстердам"),
+        ("::ffff:1.1.1.1", "Amsterdam", "ru", "Амстердам"),
+        ("1.1.1.1", "Amsterdam", "en", "Amsterdam"),
+        ("1.1.1.1", "Amsterdam", "xx", "Amsterdam"),
+        ("1.1.1.1", "Utrecht", "ru", "Utrecht"),
+        ("8.8.8.8", "Amsterdam", "ru", "Amsterdam"),
+        ("nowhere", "Amsterdam", "ru", "Amsterdam"),
+        ("1.1.1.1", "", "ru", ""),
+    ],
+)
+def test_a_city_is_told_in_the_language_where_the_database_still_has_it(
+    tmp_path: Path, ip: str, city: str, language: str, told: str
+) -> None:
+    with contextlib.closing(Places(make_database(tmp_path, {"1.1.1.0/24": AMSTERDAM}))) as places:
+        assert places.name_city(ip, city, language) == told
+    assert Places().name_city(ip, city, language) == city

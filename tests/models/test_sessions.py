@@ -14,7 +14,7 @@ from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from models import accounts, clock, principals, sessions
+from models import accounts, clock, known_devices, principals, sessions
 from models.accounts import ContactTaken
 from models.activity import MOST_IN_A_BATCH, Activity
 from models.database import Database
@@ -682,6 +682,27 @@ def _write_all(database: Database, queries: Sequence[tuple[Any, ...]]) -> Any:
         return await asyncio.gather(*(database.write(*query) for query in queries), return_exceptions=True)
 
     return gather()
+
+
+def test_of_the_devices_that_an_account_has_met_those_met_last_are_remembered(
+    store: Store, kind: Kind, account: Row
+) -> None:
+    def meet(device_id: str) -> str:
+        novelty: str = store.write(known_devices.meet, kind, account["id"], device_id, ORIGIN, NOW)
+        return novelty
+
+    def meet_many(db: Session) -> None:
+        for number in range(known_devices.MOST - 1):
+            known_devices.meet(db, kind, account["id"], f"many {number}", ORIGIN, NOW)
+
+    table = known_devices.KNOWN_DEVICES
+    mine = (table.c.kind == kind.name) & (table.c.account_id == account["id"])
+    assert [meet("daily"), meet("once"), meet("daily")] == ["", "device", ""]
+
+    store.write(meet_many)
+
+    assert store.read(lambda db: db.scalar(select(func.count()).select_from(table).where(mine))) == known_devices.MOST
+    assert [meet("daily"), meet("once")] == ["", "device"]
 
 
 def test_a_query_that_fails_takes_no_other_of_its_commit_along(store: Store) -> None:
