@@ -44,7 +44,6 @@ from models.migrating import NewerTables
 from models.origins import make_origin
 from models.passwords import Passwords, WeakPassword
 from models.places import Places
-from models.postgres import PostgresDatabase
 from models.schema import KINDS, Kind
 from models.settings import InvalidSettings, LogSettings, Settings
 from models.sqlite import SQLiteDatabase
@@ -71,6 +70,9 @@ def open_database(settings: Settings) -> Database:
     try:
         if url.startswith("sqlite"):
             return SQLiteDatabase(url)
+        # Some megabytes, for those who use it.
+        from models.postgres import PostgresDatabase
+
         return PostgresDatabase(url, settings.database.pool_size)
     except (OSError, ValueError, DatabaseUnavailable) as error:
         raise Stop(f"The database can't be opened: {error}") from None

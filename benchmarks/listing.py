@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import httpx
 
-from benchmarks.yard import AGENT, Filled, Round, fill, median, postgres, scratch, wrk
+from benchmarks.yard import AGENT, Filled, Round, fill, median, postgres, read_memory, scratch, wrk
 
 
 @contextlib.contextmanager
@@ -52,12 +52,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--writes", type=float, default=20)
     parser.add_argument("--connections", type=int, nargs="*", default=[1, 16, 64])
+    parser.add_argument("--once", action="store_true", help="no token is sent twice: no signature is known already")
     parser.add_argument("--postgres", action="store_true")
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
         url = stack.enter_context(postgres()) if options.postgres else None
         yard = stack.enter_context(scratch(url))
-        filled = fill(yard, options.accounts, 5, tokens=options.tokens)
+        runs = len(options.connections) * options.rounds if options.once else 1
+        filled = fill(yard, options.accounts, 5, tokens=options.tokens * runs)
         started = time.monotonic()
         ours = yard.serve(workers=options.workers)
         print(f"start-up: {time.monotonic() - started:.2f} s")
@@ -66,14 +68,22 @@ def main() -> None:
         bare = yard.serve_bare(body, options.workers)
         turns = list(filled.tokens)
         random.Random(2).shuffle(turns)
-        script = yard.write_script("list", [("GET", path, token) for path, _, token in turns])
-        wrk(ours, script, 16, 2)
+        requests = [("GET", path, token) for path, _, token in turns]
+        share = len(requests) // runs
+        scripts = [yard.write_script(f"list{run}", requests[run * share : (run + 1) * share]) for run in range(runs)]
+        if not options.once:
+            wrk(ours, scripts[0], 16, 2)
+        worker = yard.find_worker()
+        print(f"memory of one worker: {read_memory(worker) / 1e6:.0f} MB")
+        sent = 0.0
         for connections in options.connections:
             rates: dict[str, list[Round]] = {"bare": [], "ours": []}
             for _ in range(options.rounds):
+                script = scripts.pop() if options.once else scripts[0]
                 rates["bare"].append(wrk(bare, script, connections, options.seconds))
                 with writes(ours, filled, options.writes):
                     rates["ours"].append(wrk(ours, script, connections, options.seconds))
+                sent += rates["ours"][-1].rate * options.seconds
             ratios = [our.rate / its.rate for our, its in zip(rates["ours"], rates["bare"], strict=True)]
             print(
                 f"{connections:3} connections: {median([one.rate for one in rates['ours']]):7.0f}/s ours, "
@@ -82,6 +92,7 @@ def main() -> None:
                 f"bad {sum(one.bad for one in rates['ours'] + rates['bare'])}",
                 flush=True,
             )
+        print(f"memory of one worker after {sent:,.0f} lists: {read_memory(worker) / 1e6:.0f} MB")
 
 
 if __name__ == "__main__":

@@ -11,12 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from benchmarks.yard import AGENT, Filled, Yard, fill, postgres, scratch
-
-
-def read_memory(pid: int) -> int:
-    """Bytes of memory that a process holds."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
+from benchmarks.yard import AGENT, Filled, Yard, fill, postgres, read_memory, scratch
 
 
 def read_cpu(pid: int) -> float:

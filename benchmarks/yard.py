@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
+import resource
 import secrets
 import shutil
 import socket
@@ -72,6 +73,12 @@ class Yard:
             time.sleep(0.01)
         self.wait(found[1])
         return found[1]
+
+    def find_worker(self) -> int:
+        """The process id of the first server, or of a worker where it has several."""
+        first = self.processes[0].pid
+        children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+        return int(children[0]) if children else first
 
     def serve_bare(self, body: bytes, workers: int = 1) -> str:
         """Start bare Tornado with the same bytes; where it answers."""
@@ -155,6 +162,11 @@ def wrk(address: str, script: Path, connections: int, seconds: int) -> Round:
     if not rate or not told:
         raise SystemExit(out)
     return Round(float(rate[1]), int(told[1]) / 1000, int(told[2]) / 1000, int(told[3]))
+
+
+def read_memory(pid: int) -> int:
+    """Bytes of memory that a process holds, what it shares with others included."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def median(values: list[float]) -> float:
@@ -260,4 +272,4 @@ def fill(yard: Yard, accounts: int, sessions: int, kind: Kind = USER, *, tokens:
     return Filled(listed)
 
 
-__all__ = ["CLIENT", "USER", "Filled", "Round", "Yard", "fill", "median", "postgres", "scratch", "wrk"]
+__all__ = ["CLIENT", "USER", "Filled", "Round", "Yard", "fill", "median", "postgres", "read_memory", "scratch", "wrk"]
