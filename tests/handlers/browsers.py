@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from tests.conftest import PASSWORD, Account, House
+from tests.conftest import NO_TLS, PASSWORD, Account, House
 
 
 @dataclass
@@ -59,7 +59,8 @@ class Browser:
     """Somebody at the pages of the house."""
 
     def __init__(self, house: House, agent: str = "Mozilla/5.0 tests", **headers: str) -> None:
-        self.client = httpx.Client(base_url=house.address, headers={"User-Agent": agent, **headers}, timeout=20)
+        named = {"User-Agent": agent, **headers}
+        self.client = httpx.Client(base_url=house.address, headers=named, timeout=20, verify=NO_TLS)
 
     def get(self, address: str, **more: Any) -> httpx.Response:
         """The answer to opening an address."""

@@ -24,6 +24,7 @@ from models.origins import Origin
 from models.schema import KINDS
 from models.settings import Settings
 from server import close_parts, make_application, open_parts
+from tests.conftest import NO_TLS
 
 
 @dataclass
@@ -68,7 +69,7 @@ async def door(folder: Path, **server: Any) -> AsyncIterator[Door]:
     application = make_application(parts)
     listening, port = bind_unused_port()
     address = f"http://127.0.0.1:{port}"
-    opened = Door(address, parts, httpx.AsyncClient(base_url=address))
+    opened = Door(address, parts, httpx.AsyncClient(base_url=address, verify=NO_TLS))
     find = application.find_handler
 
     def count(request: httputil.HTTPServerRequest, **more: Any) -> Any:
