@@ -307,11 +307,16 @@ async def refresh_at_once(addresses: list[str], token: str, count: int) -> list[
         return await asyncio.open_connection(host, int(port))
 
     async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(sent)
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = int(re.findall(rb"(?i)content-length: ([0-9]+)", head)[0])
-        assert head.startswith(b"HTTP/1.1 200 "), head
-        answers.append(json.loads(await reader.readexactly(length)))
+        while True:
+            writer.write(sent)
+            head = await reader.readuntil(b"\r\n\r\n")
+            status, length = head.split()[1], int(re.findall(rb"(?i)content-length: ([0-9]+)", head)[0])
+            answer = json.loads(await reader.readexactly(length))
+            # A machine with more to do than this may say so; who is told to try again does.
+            if status != b"503":
+                break
+        assert status == b"200", head
+        answers.append(answer)
 
     opened = [await connect(addresses[number % len(addresses)]) for number in range(count)]
     try:
