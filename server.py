@@ -34,7 +34,7 @@ from handlers.direct import DirectDelegate
 from handlers.live import BEAT_SECONDS
 from handlers.operations import TooLargeHandler, UnknownHandler
 from handlers.requests import RequestLog
-from models import accounts, clock, keys, sessions
+from models import accounts, clock, guesses, keys, sessions
 from models import settings as settings_
 from models.activity import Activity
 from models.contacts import normalise_email, normalise_phone
@@ -151,7 +151,7 @@ async def serve(settings: Settings, listening: list[socket.socket], line: worker
         asyncio.create_task(parts.tail.run()),
         asyncio.create_task(_beat(application)),
         asyncio.create_task(_repeat(ACTIVITY_SECONDS, parts.activity.write)),
-        asyncio.create_task(_repeat(settings.sessions.sweep_seconds, lambda: sweep(parts.database))),
+        asyncio.create_task(_repeat(settings.sessions.sweep_seconds, lambda: sweep(parts.database, settings))),
     ]
     # What was made so far stays: the collector need not look at it again with each of its rounds.
     gc.collect()
@@ -178,8 +178,9 @@ async def serve(settings: Settings, listening: list[socket.socket], line: worker
     await close_parts(parts)
 
 
-async def sweep(database: Database) -> None:
-    """End every session that has expired, some at a time."""
+async def sweep(database: Database, settings: Settings) -> None:
+    """End every session that has expired, some at a time, and forget old guesses."""
+    await database.write(guesses.sweep, settings.guesses, clock.now())
     for kind in KINDS.values():
         while await database.write(sessions.sweep, kind, clock.now(), SWEEP_MOST) == SWEEP_MOST:
             pass

@@ -22,6 +22,7 @@ from handlers.forms import (
 )
 from models import accounts, clock, exports, pictures, profiles
 from models.accounts import Contact, ContactTaken
+from models.guesses import Purpose
 from models.languages import N_
 from models.pictures import NotAPicture
 from models.schema import Row
@@ -107,10 +108,11 @@ class ContactHandler(_ContactHandler):
             self.redirect_to(ADDRESS, N_("That is what it was."))
             return
         await self.require_recent(self._(N_("Send a code to {contact}"), contact=value))
+        guess = await self.admit_principal(Purpose.SEND, self.principal, await self.read_account())
         try:
-            is_sent = await self.parts.database.write(
-                profiles.ask_contact, self.principal, contact, value, self.parts.keys, self.parts.settings.accounts,
-                clock.now(), self.tell_code,
+            is_sent = await self.settle(
+                guess, profiles.ask_contact, self.principal, contact, value, self.parts.keys,
+                self.parts.settings.accounts, clock.now(), self.tell_code,
             )  # fmt: skip
         except ContactTaken:
             form.errors["value"] = self._(TAKEN)
@@ -132,10 +134,11 @@ class ContactCodeHandler(_ContactHandler):
         if typed is None:
             await self.show(400, **{contact: form})
             return
+        guess = await self.admit_principal(Purpose.CODE, self.principal, await self.read_account())
         try:
-            is_done = await self.parts.database.write(
-                profiles.replace_contact, self.principal, contact, typed.value, clean_code(typed.code), self.origin,
-                self.parts.keys, clock.now(),
+            is_done = await self.settle(
+                guess, profiles.replace_contact, self.principal, contact, typed.value, clean_code(typed.code),
+                self.origin, self.parts.keys, clock.now(),
             )  # fmt: skip
         except ContactTaken:
             self.redirect_to(ADDRESS, TAKEN, tone="wrong")

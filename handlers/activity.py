@@ -29,6 +29,8 @@ SENTENCES: dict[tuple[str, str | None], tuple[str, str, str]] = {
     ("confirmed", "staff"): ("badge-check", "on", N_("Staff confirmed the account.")),
     ("started", None): ("log-in", "on", N_("{device} signed in.")),
     ("refused", None): ("shield-alert", "wrong", N_("A wrong password was refused: {device}.")),
+    ("refused", "code"): ("shield-alert", "wrong", N_("A wrong code was refused: {device}.")),
+    ("sent", None): ("mail", "", N_("A code was asked for: {device}.")),
     ("named", None): ("pencil", "", N_("A device was named.")),
     ("ended", None): ("log-out", "", N_("{device} was signed out.")),
     ("ended", "signed_out"): ("log-out", "", N_("{device} signed out.")),

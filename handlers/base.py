@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from asyncio import Future
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from http import HTTPStatus
 from ipaddress import ip_address
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import orjson
 import structlog
@@ -16,15 +17,19 @@ from pydantic import BaseModel, ValidationError
 from tornado import httputil, web
 
 from handlers.application import Application
-from models import clock, principals
-from models.database import DatabaseUnavailable
+from models import clock, guesses, principals
+from models.accounts import Contact
+from models.database import DatabaseUnavailable, Query
+from models.guesses import Guess, Purpose, TooMany
 from models.origins import Origin, cut_device, make_origin
-from models.passwords import WeakPassword
+from models.passwords import Busy, WeakPassword
 from models.principals import Principal
 from models.schema import Kind, Row
 from models.tokens import LARGEST_ID, Claims, InvalidToken
 
 Model = TypeVar("Model", bound=BaseModel)
+P = ParamSpec("P")
+T = TypeVar("T")
 
 RETRY_SECONDS = 1
 
@@ -83,6 +88,26 @@ def read_bearer(headers: httputil.HTTPHeaders) -> str:
 def read_id(text: str) -> int:
     """The id in an address; one that no row can have is 0, which none has."""
     return int(text) if len(text) <= 19 and int(text) <= LARGEST_ID else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """What can't be done now: its status, in how many seconds to try again, and why."""
+
+    status: int
+    seconds: int
+    detail: str
+
+
+def tell_later(error: object) -> Later | None:
+    """When to try again what `error` stopped; None where trying again is of no use."""
+    if isinstance(error, TooMany):
+        return Later(429, error.seconds, f"Too many tries. Try again in {error.seconds} s.")
+    if isinstance(error, Busy):
+        return Later(503, RETRY_SECONDS, "Too many sign in at once. Try again in a moment.")
+    if isinstance(error, DatabaseUnavailable):
+        return Later(503, RETRY_SECONDS, "The database can't be reached. Try again in a moment.")
+    return None
 
 
 class BaseHandler(web.RequestHandler):
@@ -162,6 +187,52 @@ class BaseHandler(web.RequestHandler):
             return False
         return any(ip in network for network in networks)
 
+    async def admit(
+        self, purpose: Purpose, kinds: Sequence[Kind], contact: Contact, value: str, device_id: str | None = None
+    ) -> Guess:
+        """Let somebody who is not signed in try, for the account that has a contact; raises TooMany."""
+        settings, now = self.parts.settings.guesses, clock.now()
+        return await self.parts.database.write(
+            guesses.admit, self.parts.keys, purpose, kinds, contact, value, device_id, self.origin, settings, now
+        )
+
+    async def admit_principal(self, purpose: Purpose, principal: Principal, account: Row) -> Guess:
+        """Let somebody who is signed in try, for the own account; raises TooMany."""
+        settings, now = self.parts.settings.guesses, clock.now()
+        return await self.parts.database.write(
+            guesses.admit_principal, self.parts.keys, purpose, principal, account, self.origin, settings, now
+        )
+
+    async def admit_sending(
+        self, kinds: Sequence[Kind], contact: Contact, value: str, device_id: str | None = None
+    ) -> Guess | None:
+        """Let a code be sent; None where the contact was sent enough, which is answered as if it were sent.
+
+        So a stranger who has many sent keeps nobody from the code that came last. Raises TooMany where it is the
+        network that asks too often.
+        """
+        try:
+            return await self.admit(Purpose.SEND, kinds, contact, value, device_id)
+        except TooMany as error:
+            if error.counted_by == "network":
+                raise
+            self.log_exception(TooMany, error, None)
+            return None
+
+    async def settle(self, guess: Guess | None, query: Query[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """What a query gives that writes; where that is nothing, the guess was wrong. None: nothing was guessed."""
+        if guess is None:
+            return await self.parts.database.write(query, *args, **kwargs)
+        return await self.parts.database.write(guesses.settle, guess, clock.now(), query, *args, **kwargs)
+
+    async def refuse(self, guess: Guess) -> None:
+        """Remember that the guess was wrong."""
+        await self.parts.database.write(guesses.refuse, guess, clock.now())
+
+    async def release(self, guess: Guess) -> None:
+        """Count the guess no longer: it was right, or was none."""
+        await self.parts.database.write(guesses.release, guess)
+
     def head(self, *args: str, **kwargs: str) -> Any:
         """As GET; Tornado sends the headers alone."""
         return self.get(*args, **kwargs)
@@ -170,6 +241,11 @@ class BaseHandler(web.RequestHandler):
         error = exc_info[1]
         if isinstance(error, DatabaseUnavailable):
             log.error("database unavailable", error=str(error))
+        elif isinstance(error, TooMany):
+            told = {"purpose": error.purpose.value, "counted_by": error.counted_by, "seconds": error.seconds}
+            log.warning("throttled", ip=self.remote_ip, **told)
+        elif isinstance(error, Busy):
+            log.warning("too many passwords wait to be checked", ip=self.remote_ip)
         elif not isinstance(error, web.HTTPError):
             log.error("unexpected error", path=self.request.path, exc_info=exc_info)
 
@@ -283,9 +359,9 @@ class ApiHandler(BaseHandler):
                 self.set_header(name, value)
             self.finish(error.body)
             return
-        if isinstance(error, DatabaseUnavailable):
-            self.set_header("Retry-After", str(RETRY_SECONDS))
-            self.answer({"detail": "The database can't be reached. Try again in a moment."}, 503)
+        if later := tell_later(error):
+            self.set_header("Retry-After", str(later.seconds))
+            self.answer({"detail": later.detail}, later.status)
             return
         if status_code == 405:
             self.set_header("Allow", ", ".join(self.methods()))

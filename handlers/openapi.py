@@ -563,9 +563,15 @@ def _refusals() -> dict[str, Json]:
                                    Allow=_refer("headers", "Allow")),
         "TooLarge": refuse("A body of more than 64 KiB.", {"detail": "The body is too large."}),
         "NotJson": refuse("A body that is not application/json.", {"detail": "Send the body as application/json."}),
-        "TooMany": _answer("Too often.", _refer("schemas", "Detail")) | {"headers": {"Retry-After": later}},
-        "Unavailable": refuse("The database is away.",
-                              {"detail": "The database can't be reached. Try again in a moment."}, Retry_After=later),
+        "TooMany": _answer(
+            "Too many wrong tries for this account or from this network, or too many codes sent to either. A device "
+            "that names itself by a `device_id` which the account has signed in with waits for no stranger's tries.",
+            _refer("schemas", "Detail"), {"detail": "Too many tries. Try again in 32 s."},
+        ) | {"headers": {"Retry-After": later}},
+        "Unavailable": _answer(
+            "The database is away, or too many sign in at once.", _refer("schemas", "Detail"),
+            {"detail": "The database can't be reached. Try again in a moment."},
+        ) | {"headers": {"Retry-After": later}},
     }  # fmt: skip
 
 

@@ -19,10 +19,10 @@ from tornado import web
 
 from handlers import languages
 from handlers.answers import DEFAULT_IMAGE
-from handlers.base import RETRY_SECONDS, BaseHandler, Refusal, TooLarge, answers_method
+from handlers.base import RETRY_SECONDS, BaseHandler, Refusal, TooLarge, answers_method, tell_later
 from handlers.static import address
 from models import accounts, clock, principals, sessions
-from models.database import DatabaseUnavailable
+from models.guesses import Purpose
 from models.languages import N_
 from models.principals import Principal
 from models.schema import Row
@@ -430,9 +430,11 @@ class PageHandler(BaseHandler):
         row = await database.read(accounts.get, principal.kind, principal.account_id)
         if row is None:
             return False
-        if await self.parts.passwords.is_right(password, row["password_hash"]):
+        guess = await self.admit_principal(Purpose.PASSWORD, principal, row)
+        if await self.parts.passwords.is_right(password, row["password_hash"], is_known=True):
+            await self.release(guess)
             return await database.write(sessions.confirm_password, principal, row["password_hash"], clock.now())
-        await database.write(accounts.refuse, principal.kind, principal.account_id, self.origin, clock.now())
+        await self.refuse(guess)
         return False
 
     async def _username(self) -> str:
@@ -445,8 +447,8 @@ class PageHandler(BaseHandler):
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         error = kwargs.get("exc_info", (None, None))[1]
         headers = error.headers if isinstance(error, Refusal) else {}
-        if isinstance(error, DatabaseUnavailable):
-            status_code, headers = 503, {"Retry-After": str(RETRY_SECONDS)}
+        if later := tell_later(error):
+            status_code, headers = later.status, {"Retry-After": str(later.seconds)}
         for name, value in headers.items():
             self.set_header(name, value)
         if status_code == 405:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from handlers.forms import TAKEN, WRONG_CODE, Confirmation, Form, FormHandler, Identity, Registration, Reset, clean_code
+from handlers.forms import TAKEN, WRONG_CODE, Confirmation, Form, Identity, Registration, Reset, clean_code
 from handlers.pages import HOME
 from handlers.sign_in import EntryHandler
 from models import accounts, clock
 from models.accounts import Contact, ContactTaken
+from models.guesses import Purpose
 from models.languages import N_
 from models.schema import KINDS, USER, Kind, Row
 
@@ -62,15 +63,16 @@ class RegisterHandler(EntryHandler):
 
     async def _enter_again(self, kind: Kind, contact: Contact, value: str, password: str) -> bool:
         """Sign in to the account that has the contact, where the password is its own."""
-        row = await self.parts.database.read(accounts.find, kind, contact, value)
+        guess = await self.admit(Purpose.PASSWORD, [kind], contact, value, self.device_id)
+        _, row = guess.accounts[0]
         password_hash = row["password_hash"] if row and row["disabled_at"] is None else None
-        if row and await self.parts.passwords.is_right(password, password_hash):
-            if await self.enter(kind, row["id"], row["password_hash"]):
-                self.go_on(kind, row, HOME)
-                return True
-        elif row:
-            await self.parts.database.write(accounts.refuse, kind, row["id"], self.origin, clock.now())
-        return False
+        if not (await self.parts.passwords.is_right(password, password_hash, is_known=guess.is_known) and row):
+            await self.refuse(guess)
+            return False
+        if not await self.enter(kind, row["id"], row["password_hash"], guess):
+            return False
+        self.go_on(kind, row, HOME)
+        return True
 
     def _read_kind(self, name: str) -> Kind:
         return KINDS.get(name, USER)
@@ -82,10 +84,8 @@ class RegisterHandler(EntryHandler):
         self.render_page("register.html", status, kind=kind, form=form, is_closed=is_closed, fewest=fewest)
 
 
-class _ConfirmingHandler(FormHandler):
+class _ConfirmingHandler(EntryHandler):
     """A page about contacts that wait for their codes: of whoever is signed in, or of whoever types them."""
-
-    is_open = True
 
     @property
     def kinds(self) -> list[Kind]:
@@ -108,23 +108,18 @@ class ConfirmHandler(_ConfirmingHandler):
             await self._show(form, form.value("identity"), 400)
             return
         contact, value = found
-        is_done = False
-        for kind in self.kinds:
-            if contact in kind.contacts and not is_done:
-                is_done = await self._confirm(kind, contact, value, clean_code(typed.code))
+        guess = await self.admit(Purpose.CODE, self.kinds, contact, value, self.device_id)
+        row = await self.settle(
+            guess, accounts.confirm, self.kinds, contact, value, clean_code(typed.code), self.origin, self.parts.keys,
+            clock.now(),
+        )  # fmt: skip
         _, own = await self._read_own()
-        if not is_done and not (own and own.get(contact) == value and own[f"confirmed_{contact}"]):
+        if row is None and not (own and own.get(contact) == value and own[f"confirmed_{contact}"]):
             form.errors["code"] = self._(WRONG_CODE)
             await self._show(form, form.value("identity"), 400)
             return
         address = HOME if self.visitor or self.unconfirmed else "/sign-in/"
         self.redirect_to(address, N_("Thank you: {contact} is confirmed."), contact=value)
-
-    async def _confirm(self, kind: Kind, contact: Contact, value: str, code: str) -> bool:
-        row = await self.parts.database.write(
-            accounts.confirm, kind, contact, value, code, self.origin, self.parts.keys, clock.now()
-        )
-        return row is not None
 
     async def _show(self, form: Form, failed: str | None, status: int = 200) -> None:
         kind, row = await self._read_own()
@@ -159,20 +154,19 @@ class SendCodeHandler(_ConfirmingHandler):
             self.render_page("confirm.html", 400, form=form, row=None, contacts=[], failed=form.value("identity"))
             return
         contact, value = found
-        for kind in self.kinds:
-            if contact in kind.contacts:
-                await self.parts.database.write(
-                    accounts.send_code, kind, contact, value, self.parts.keys, self.parts.settings.accounts,
-                    clock.now(), self.tell_code,
-                )  # fmt: skip
-        self.parts.delivery.wake()
+        guess = await self.admit_sending(self.kinds, contact, value, self.device_id)
+        # Answered first: it takes longer where there is something to send.
         self.redirect_to("/confirm/", N_("If {contact} waits for a code, one is on its way."), contact=value)
+        if guess:
+            await self.settle(
+                guess, accounts.send_code, self.kinds, contact, value, self.parts.keys, self.parts.settings.accounts,
+                clock.now(), self.tell_code,
+            )  # fmt: skip
+            self.parts.delivery.wake()
 
 
-class ForgottenHandler(FormHandler):
+class ForgottenHandler(EntryHandler):
     """Asks for whom a new password is to be set, and sends a code there."""
-
-    is_open = True
 
     def get(self) -> None:
         self.render_page("forgotten.html", form=Form())
@@ -184,24 +178,20 @@ class ForgottenHandler(FormHandler):
             self.render_page("forgotten.html", 400, form=form)
             return
         contact, value = found
-        await self.parts.database.write(
-            accounts.send_reset,
-            contact,
-            value,
-            self.parts.keys,
-            self.parts.settings.accounts,
-            clock.now(),
-            self.tell_code,
-        )
-        self.parts.delivery.wake()
+        guess = await self.admit_sending([*KINDS.values()], contact, value, self.device_id)
         self.keep_sealed("reset", [contact, value], RESET_SECONDS)
+        # Answered first: it takes longer where there is something to send.
         self.redirect_to("/reset/code/")
+        if guess:
+            await self.settle(
+                guess, accounts.send_reset, contact, value, self.parts.keys, self.parts.settings.accounts, clock.now(),
+                self.tell_code,
+            )  # fmt: skip
+            self.parts.delivery.wake()
 
 
-class ResetHandler(FormHandler):
+class ResetHandler(EntryHandler):
     """Sets a new password by the code that was sent; every session of the account ends."""
-
-    is_open = True
 
     def get(self) -> None:
         if asked := self._read_asked():
@@ -216,14 +206,19 @@ class ResetHandler(FormHandler):
             return
         contact, value = asked
         typed, form = self.read_form(Reset)
-        # The password first: one that is too weak costs no try of the code.
-        password_hash = await self.hash_new_password(typed.new_password, form, value) if typed else None
-        if typed is None or password_hash is None:
+        if typed is None:
             self._show(form, value, 400)
             return
-        if not await self.parts.database.write(
-            accounts.reset_password, contact, value, clean_code(typed.code), password_hash, self.origin,
-            self.parts.keys, clock.now(),
+        guess = await self.admit(Purpose.CODE, [*KINDS.values()], contact, value, self.device_id)
+        # The password first: one that is too weak costs no try of the code.
+        password_hash = await self.hash_new_password(typed.new_password, form, value)
+        if password_hash is None:
+            await self.release(guess)
+            self._show(form, value, 400)
+            return
+        if not await self.settle(
+            guess, accounts.reset_password, contact, value, clean_code(typed.code), password_hash, self.device_id,
+            self.origin, self.parts.keys, clock.now(),
         ):  # fmt: skip
             form.errors["code"] = self._(WRONG_CODE)
             self._show(form, value, 400)

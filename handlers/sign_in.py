@@ -13,8 +13,9 @@ from handlers.base import read_id
 from handlers.forms import Form, FormHandler, SignIn
 from handlers.letters import is_link, make_announcement
 from handlers.pages import HOME, LONGEST_COOKIE_SECONDS, REASONS, PageHandler, local_address
-from models import accounts, clock, sessions
+from models import clock, sessions
 from models.accounts import Contact
+from models.guesses import Guess, Purpose
 from models.languages import N_
 from models.schema import KINDS, USER, Kind, Row
 from models.sessions import Started
@@ -28,15 +29,22 @@ class EntryHandler(FormHandler):
     """A page that may end in a new session of this browser."""
 
     is_open = True
+    _browser = ""
 
-    async def enter(self, kind: Kind, account_id: int, password_hash: str) -> Started | None:
-        """Start a session in this browser, in place of the one that it is in; None where that may not be."""
-        started = await self.parts.database.write(
+    async def enter(
+        self, kind: Kind, account_id: int, password_hash: str, guess: Guess | None = None
+    ) -> Started | None:
+        """Start a session in this browser, in place of the one that it is in; None where that may not be.
+
+        `guess` is the password that was tried for it.
+        """
+        started = await self.settle(
+            guess,
             sessions.start,
             kind,
             account_id,
             password_hash,
-            f"browser {self.know_browser()}",
+            self.device_id,
             await asyncio.to_thread(self.origin.described),
             self.parts.settings.sessions,
             clock.now(),
@@ -56,16 +64,23 @@ class EntryHandler(FormHandler):
         """After signing in: on to `address`, or first to where an account confirms itself."""
         self.redirect_to(address if is_confirmed(kind, account) else "/confirm/")
 
+    @property
+    def device_id(self) -> str:
+        """This browser, as devices are known by."""
+        return f"browser {self.know_browser()}"
+
     def know_browser(self) -> str:
         """This browser's own id, which outlives its sessions; a new one where it has none.
 
         Pages with a form give it, so that of a double click both requests come from one browser.
         """
-        sent = self.read_cookie("browser")
-        if not BROWSER.fullmatch(sent):
-            sent = secrets.token_urlsafe(16)
-            self.keep_cookie("browser", sent, LONGEST_COOKIE_SECONDS)
-        return sent
+        if not self._browser:
+            sent = self.read_cookie("browser")
+            if not BROWSER.fullmatch(sent):
+                sent = secrets.token_urlsafe(16)
+                self.keep_cookie("browser", sent, LONGEST_COOKIE_SECONDS)
+            self._browser = sent
+        return self._browser
 
 
 def is_confirmed(kind: Kind, account: Row) -> bool:
@@ -88,31 +103,29 @@ class SignInHandler(EntryHandler):
             return
         contact: Contact = "email" if "@" in typed.identity else "phone"
         # What is no contact at all is refused in the same words, and in the same time, as one that nobody has.
-        value = self.read_contact(contact, typed.identity, Form(), "identity") or ""
+        value = self.read_contact(contact, typed.identity, Form(), "identity") or f" {typed.identity}"
         chosen = KINDS.get(form.value("kind"))
-        found = [
-            (kind, await self.parts.database.read(accounts.find, kind, contact, value))
-            for kind in KINDS.values()
-            if contact in kind.contacts and chosen in (None, kind)
-        ]
-        right = await asyncio.gather(*(self._is_right(typed.password, row) for _, row in found))
+        kinds = [kind for kind in KINDS.values() if contact in kind.contacts and chosen in (None, kind)] or [USER]
+        guess = await self.admit(Purpose.PASSWORD, kinds, contact, value, self.device_id)
+        found = guess.accounts
+        right = await asyncio.gather(*(self._is_right(typed.password, row, guess) for _, row in found))
         matching = [(kind, row) for (kind, row), is_right in zip(found, right, strict=True) if is_right and row]
         if len(matching) > 1:
+            await self.release(guess)
             form.errors["kind"] = self._(N_("Two accounts have this phone and password: choose one."))
             self._show(form, 400)
             return
         for kind, row in matching:
-            if await self.enter(kind, row["id"], row["password_hash"]):
+            if await self.enter(kind, row["id"], row["password_hash"], guess):
                 self.go_on(kind, row, local_address(form.value("next")))
                 return
-        refused = next(((kind, row["id"]) for kind, row in found if row), None)
-        of, account_id = refused or (found[0][0] if found else USER, None)
-        await self.parts.database.write(accounts.refuse, of, account_id, self.origin, clock.now())
+        if not matching:
+            await self.refuse(guess)
         self._show(form, 400, wrong=self._(WRONG))
 
-    async def _is_right(self, password: str, row: Row | None) -> bool:
+    async def _is_right(self, password: str, row: Row | None, guess: Guess) -> bool:
         password_hash = row["password_hash"] if row and row["disabled_at"] is None else None
-        return await self.parts.passwords.is_right(password, password_hash)
+        return await self.parts.passwords.is_right(password, password_hash, is_known=guess.is_known)
 
     def _show(self, form: Form, status: int = 200, **values: Any) -> None:
         shared = {

@@ -11,6 +11,7 @@ from handlers.letters import make_announcement
 from models import accounts, clock, sessions
 from models.accounts import Contact, ContactTaken
 from models.contacts import normalise_email, normalise_phone
+from models.guesses import Purpose
 from models.schema import KINDS
 from models.tokens import InvalidToken
 
@@ -46,26 +47,28 @@ class TokenHandler(StrangerHandler):
         try:
             value = self.normalise(contact, value)
         except ValueError:
-            value = ""
-        row = await self.parts.database.read(accounts.find, of, contact, value)
+            # No account's: they have no spaces.
+            value = f" {value}"
+        guess = await self.admit(Purpose.PASSWORD, [of], contact, value, body.device_id)
+        _, row = guess.accounts[0]
         password_hash = row["password_hash"] if row and row["disabled_at"] is None else None
-        started = None
-        if await self.parts.passwords.is_right(body.password, password_hash) and row:
-            started = await self.parts.database.write(
-                sessions.start,
-                of,
-                row["id"],
-                password_hash,
-                body.device_id,
-                await asyncio.to_thread(self.origin.described),
-                self.parts.settings.sessions,
-                clock.now(),
-                announcement=make_announcement(self),
-            )
-            self.parts.delivery.wake()
+        if not (await self.parts.passwords.is_right(body.password, password_hash, is_known=guess.is_known) and row):
+            await self.refuse(guess)
+            raise Refusal(401, WRONG, WWW_Authenticate="Bearer")
+        started = await self.settle(
+            guess,
+            sessions.start,
+            of,
+            row["id"],
+            password_hash,
+            body.device_id,
+            await asyncio.to_thread(self.origin.described),
+            self.parts.settings.sessions,
+            clock.now(),
+            announcement=make_announcement(self),
+        )
+        self.parts.delivery.wake()
         if started is None:
-            account_id = row["id"] if row else None
-            await self.parts.database.write(accounts.refuse, of, account_id, self.origin, clock.now())
             raise Refusal(401, WRONG, WWW_Authenticate="Bearer")
         self.answer(shape_tokens(self.parts.tokens, started))
 
@@ -114,16 +117,11 @@ class ConfirmHandler(StrangerHandler):
 
     async def post(self, kind: str) -> None:
         of, body = KINDS[kind], self.read_body(CONFIRMATION[kind])
-        contact, value = body.contact
-        row = await self.parts.database.write(
-            accounts.confirm,
-            of,
-            contact,
-            self.require(contact, value),
-            body.code,
-            self.origin,
-            self.parts.keys,
-            clock.now(),
+        contact, typed = body.contact
+        value = self.require(contact, typed)
+        guess = await self.admit(Purpose.CODE, [of], contact, value)
+        row = await self.settle(
+            guess, accounts.confirm, [of], contact, value, body.code, self.origin, self.parts.keys, clock.now()
         )
         if row is None:
             raise Refusal(400, {"code": ["This code is wrong, used or too old. Ask for a new one."]})
@@ -135,18 +133,15 @@ class SendCodeHandler(StrangerHandler):
 
     async def post(self, kind: str) -> None:
         of, body = KINDS[kind], self.read_body(CONTACT[kind])
-        contact, value = body.contact
-        await self.parts.database.write(
-            accounts.send_code,
-            of,
-            contact,
-            self.require(contact, value),
-            self.parts.keys,
-            self.parts.settings.accounts,
-            clock.now(),
-        )
-        self.parts.delivery.wake()
+        contact, typed = body.contact
+        value = self.require(contact, typed)
+        guess = await self.admit_sending([of], contact, value)
+        # Answered first: it takes longer where there is something to send.
         self.answer({"detail": "If this contact waits for a code, one is on its way."}, 202)
+        if guess:
+            settings = self.parts.settings.accounts
+            await self.settle(guess, accounts.send_code, [of], contact, value, self.parts.keys, settings, clock.now())
+            self.parts.delivery.wake()
 
 
 class PasswordHandler(ApiHandler):
@@ -159,8 +154,11 @@ class PasswordHandler(ApiHandler):
         if row is None:
             raise forbidden()
         old_hash = row["password_hash"]
-        if not await self.parts.passwords.is_right(body.password, old_hash):
+        guess = await self.admit_principal(Purpose.PASSWORD, principal, row)
+        if not await self.parts.passwords.is_right(body.password, old_hash, is_known=True):
+            await self.refuse(guess)
             raise Refusal(400, {"password": ["This is not your password."]})
+        await self.release(guess)
         new_hash = await self.hash_password(of, "new_password", body.new_password, row)
         if not await self.parts.database.write(
             accounts.change_password, principal, old_hash, new_hash, self.origin, clock.now()

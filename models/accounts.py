@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ from sqlalchemy import func, insert, literal, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from models import codes, events, messages, sessions
+from models import codes, events, known_devices, messages, sessions
 from models.events import Cause, Type
 from models.keys import KeySet
 from models.messages import Channel, Letter
@@ -21,6 +21,8 @@ from models.settings import AccountSettings
 
 Contact = Literal["email", "phone"]
 CHANNELS: dict[Contact, Channel] = {"email": "mail", "phone": "sms"}
+# The id that no account has: what is done for an account is done for it where there is none, and takes as long.
+NOBODY = 0
 # The subject and the text that tell a code, and how many minutes it is good for.
 TellCode = Callable[[str, int], tuple[str, str]]
 
@@ -83,6 +85,12 @@ def find(db: Session, kind: Kind, contact: Contact, value: str) -> Row | None:
     return db.execute(select(accounts).where(accounts.c[contact] == value)).mappings().first()
 
 
+def find_usable(db: Session, kinds: Sequence[Kind], contact: Contact, value: str) -> Sequence[tuple[Kind, Row | None]]:
+    """For each of these kinds that has such a contact: the account that has this one, unless it is disabled."""
+    found = [(kind, find(db, kind, contact, value)) for kind in kinds if contact in kind.contacts]
+    return [(kind, row if row and row["disabled_at"] is None else None) for kind, row in found]
+
+
 def get(db: Session, kind: Kind, account_id: int) -> Row | None:
     """One account."""
     return db.execute(select(kind.accounts).where(kind.accounts.c.id == account_id)).mappings().first()
@@ -93,14 +101,9 @@ def is_empty(db: Session) -> bool:
     return not any(db.scalar(select(func.count()).select_from(kind.accounts)) for kind in KINDS.values())
 
 
-def refuse(db: Session, kind: Kind, account_id: int | None, origin: Origin, now: datetime) -> None:
-    """Remember a refused sign-in."""
-    events.append(db, events.make(kind, account_id, Type.REFUSED, now, device=origin.device, origin=origin))
-
-
 def send_code(
     db: Session,
-    kind: Kind,
+    kinds: Sequence[Kind],
     contact: Contact,
     value: str,
     keys: KeySet,
@@ -109,14 +112,14 @@ def send_code(
     tell: TellCode = tell_code,
 ) -> None:
     """Queue a new code for a contact that is not confirmed yet; whether there was one stays unsaid."""
-    row = find(db, kind, contact, value)
-    if row and row["disabled_at"] is None and not row[f"confirmed_{contact}"]:
-        queue_code(db, kind, row, f"confirm {contact}", contact, value, keys, settings, now, tell)
+    for kind, row in find_usable(db, kinds, contact, value):
+        if row and not row[f"confirmed_{contact}"]:
+            queue_code(db, kind, row, f"confirm {contact}", contact, value, keys, settings, now, tell)
 
 
 def confirm(
     db: Session,
-    kind: Kind,
+    kinds: Sequence[Kind],
     contact: Contact,
     value: str,
     code: str,
@@ -125,13 +128,11 @@ def confirm(
     now: datetime,
 ) -> Row | None:
     """Confirm a contact by its code; None where the code is not good for it. A wrong code costs a try."""
-    row = find(db, kind, contact, value)
-    if row is None or row["disabled_at"] is not None:
-        return None
-    if not codes.use(db, keys, kind, row["id"], f"confirm {contact}", code, now):
-        return None
-    events.append(db, events.make(kind, row["id"], Type.CONFIRMED, now, cause=contact, origin=origin))
-    return change(db, kind, row["id"], now, {f"confirmed_{contact}": True})
+    for kind, row in find_usable(db, kinds, contact, value):
+        if codes.use(db, keys, kind, row["id"] if row else NOBODY, f"confirm {contact}", code, now) and row:
+            events.append(db, events.make(kind, row["id"], Type.CONFIRMED, now, cause=contact, origin=origin))
+            return change(db, kind, row["id"], now, {f"confirmed_{contact}": True})
+    return None
 
 
 def change_password(
@@ -164,9 +165,8 @@ def send_reset(
     db: Session, contact: Contact, value: str, keys: KeySet, settings: AccountSettings, now: datetime, tell: TellCode
 ) -> None:
     """Queue a code that sets a new password to whoever has this contact; whether anybody has stays unsaid."""
-    for kind in KINDS.values():
-        row = find(db, kind, contact, value) if contact in kind.contacts else None
-        if row and row["disabled_at"] is None:
+    for kind, row in find_usable(db, [*KINDS.values()], contact, value):
+        if row:
             queue_code(db, kind, row, f"reset {contact}", contact, value, keys, settings, now, tell)
 
 
@@ -176,20 +176,20 @@ def reset_password(
     value: str,
     code: str,
     new_hash: str,
+    device_id: str,
     origin: Origin,
     keys: KeySet,
     now: datetime,
 ) -> bool:
     """Set the password of the account that `code` was sent to, and end every session of it.
 
-    False where the code is not good. A good one also proves the contact that it came by.
+    False where the code is not good. A good one also proves the contact that it came by, and lets this device sign
+    in however often strangers try to.
     """
-    for kind in KINDS.values():
-        row = find(db, kind, contact, value) if contact in kind.contacts else None
-        if row is None or row["disabled_at"] is not None:
+    for kind, row in find_usable(db, [*KINDS.values()], contact, value):
+        if not codes.use(db, keys, kind, row["id"] if row else NOBODY, f"reset {contact}", code, now) or row is None:
             continue
-        if not codes.use(db, keys, kind, row["id"], f"reset {contact}", code, now):
-            continue
+        known_devices.trust(db, kind, row["id"], device_id, now)
         change(db, kind, row["id"], now, {"password_hash": new_hash, f"confirmed_{contact}": True})
         events.append(db, events.make(kind, row["id"], Type.PASSWORD_CHANGED, now, cause="reset", origin=origin))
         sessions.end_account(db, kind, row["id"], Cause.PASSWORD, now, origin=origin)

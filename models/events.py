@@ -33,6 +33,8 @@ class Type(StrEnum):
     CONFIRMED = "confirmed"
     STARTED = "started"
     REFUSED = "refused"
+    # A code was sent, or would have been if there were such an account.
+    SENT = "sent"
     NAMED = "named"
     ENDED = "ended"
     # A contact was replaced by another; which one is the cause: "email", or, where it was taken away, "no_email".
@@ -83,6 +85,8 @@ def make(
         "device": device,
         "ip": origin.ip if origin else None,
         "country": origin.country if origin else None,
+        "target": None,
+        "network": None,
     }
 
 

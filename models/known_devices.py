@@ -16,6 +16,8 @@ COUNTRY = "country "
 # So many are remembered of an account, those met last.
 MOST = 200
 
+TRUSTED = "trusted "
+
 
 def meet(db: Session, kind: Kind, account_id: int, device_id: str | None, origin: Origin, now: datetime) -> str:
     """Remember where a sign-in comes from; "device" or "country" where it is new to the account, else "".
@@ -47,10 +49,31 @@ def meet(db: Session, kind: Kind, account_id: int, device_id: str | None, origin
     return "country" if has_country else ""
 
 
+def is_known(db: Session, kind: Kind, account_id: int, device_id: str) -> bool:
+    """Whether the account has signed in on the device of this id, or trusts it."""
+    columns = KNOWN_DEVICES.c
+    mine = (columns.kind == kind.name) & (columns.account_id == account_id)
+    marks = [_mark_id(device_id), TRUSTED + _mark_id(device_id)]
+    return db.scalar(select(columns.id).where(mine, columns.mark.in_(marks)).limit(1)) is not None
+
+
+def trust(db: Session, kind: Kind, account_id: int, device_id: str, now: datetime) -> None:
+    """Trust a device that the account proved itself on without signing in; its first sign-in is news all the same."""
+    if not is_known(db, kind, account_id, device_id):
+        values = {"kind": kind.name, "account_id": account_id, "mark": TRUSTED + _mark_id(device_id), "created_at": now}
+        db.execute(insert(KNOWN_DEVICES).inline(), values)
+
+
 def _mark(device_id: str | None, origin: Origin) -> str:
     if device_id is not None:
-        text = f"id {device_id}"
-    else:
-        make = f"{origin.browser}|{origin.os}|{origin.device_kind}"
-        text = f"make {make if origin.browser or origin.os else origin.device}"
+        return _mark_id(device_id)
+    make = f"{origin.browser}|{origin.os}|{origin.device_kind}"
+    return _hash(f"make {make if origin.browser or origin.os else origin.device}")
+
+
+def _mark_id(device_id: str) -> str:
+    return _hash(f"id {device_id}")
+
+
+def _hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

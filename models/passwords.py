@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
@@ -12,6 +14,8 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 LONGEST = 256
+# About a second's work.
+MOST_WAITING = 80
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -25,24 +29,32 @@ class WeakPassword(ValueError):
     """The password is too short, too long or too easily guessed; says so in a sentence."""
 
 
+class Busy(Exception):
+    """So many passwords wait to be checked that one more would wait too long."""
+
+
 class Passwords:
-    """Hashes and checks, two at a time, so that the loop goes on and a flood waits its turn."""
+    """Hashes and checks, two at a time, so that the loop goes on and a flood waits its turn, or is sent away."""
 
     def __init__(self, fewest: int = 8) -> None:
         self._fewest = fewest
         # OWASP's parameters; 23 ms on a small machine.
         self._hasher = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
-        self._threads = ThreadPoolExecutor(2, thread_name_prefix="password")
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="password", initializer=_give_way)
+        self._waiting = 0
         # Checked where there is no account, so that the answer takes as long.
         self._nobody = self._hasher.hash(secrets.token_urlsafe())
 
     async def hash(self, password: str, *personal: str | None) -> str:
         """The hash to keep. Raises WeakPassword; `personal` are words that must not be the password."""
-        return await self._run(self.hash_now, password, *personal)
+        return await self._run(MOST_WAITING, self.hash_now, password, *personal)
 
-    async def is_right(self, password: str, password_hash: str | None) -> bool:
-        """Whether the hash is the password's; takes as long where there is no hash."""
-        return await self._run(self._verify, password, password_hash)
+    async def is_right(self, password: str, password_hash: str | None, *, is_known: bool = False) -> bool:
+        """Whether the hash is the password's; takes as long where there is no hash. Raises Busy.
+
+        Half of the queue is kept for who is known: strangers can't fill it.
+        """
+        return await self._run(MOST_WAITING * (1 + is_known), self._verify, password, password_hash)
 
     def hash_now(self, password: str, *personal: str | None) -> str:
         """`hash` in the calling thread."""
@@ -69,5 +81,16 @@ class Passwords:
             return False
         return bool(password_hash)
 
-    async def _run(self, function: Callable[P, T], *args: P.args, **_kwargs: P.kwargs) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
+    async def _run(self, most: int, function: Callable[P, T], *args: P.args, **_kwargs: P.kwargs) -> T:
+        if self._waiting >= most:
+            raise Busy
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
+        finally:
+            self._waiting -= 1
+
+
+def _give_way() -> None:
+    """Let the loop go before this thread; on Linux each thread has a priority of its own."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)

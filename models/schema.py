@@ -19,6 +19,7 @@ from sqlalchemy import (
     String,
     Table,
     TypeDecorator,
+    column,
     or_,
     true,
 )
@@ -176,6 +177,10 @@ class Event(Numbered, Base):
         Index(None, "kind", "account_id", "id"),
         Index(None, "at"),
         Index(None, "tx"),
+        *(
+            Index(None, name, "at", sqlite_where=column(name).is_not(None), postgresql_where=column(name).is_not(None))
+            for name in ("target", "network")
+        ),
         {"sqlite_autoincrement": True},
     )
 
@@ -191,8 +196,22 @@ class Event(Numbered, Base):
     device: Mapped[str | None]
     ip: Mapped[str | None]
     country: Mapped[str | None]
+    # What a refused guess, or a code that was sent, is counted by (models/guesses.py); keyed hashes.
+    target: Mapped[str | None]
+    network: Mapped[str | None]
     # PostgreSQL: the transaction that wrote it, for a tail that must not skip; filled in by the database.
     tx: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class Guess(Numbered, Base):
+    """A password or a code that is being tried; its row goes when it is known to be right, or is in the event log."""
+
+    __tablename__ = "guesses"
+    __table_args__ = (Index(None, "target", "at"), Index(None, "network", "at"), {"sqlite_autoincrement": True})
+
+    target: Mapped[str]
+    network: Mapped[str | None]
+    at: Mapped[datetime]
 
 
 class Code(Numbered, Base):

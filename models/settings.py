@@ -211,6 +211,23 @@ class AccountSettings(Section):
     code_again_seconds: Positive = 60
 
 
+class GuessSettings(Section):
+    """How often passwords and codes may be tried, and codes be sent."""
+
+    tries: Positive = 10
+    network_tries: Positive = 100
+    sends: Positive = 5
+    network_sends: Positive = 50
+    first_wait_seconds: Positive = 2
+    longest_wait_seconds: Positive = 900
+    forget_hours: Positive = 24
+
+    @property
+    def forget(self) -> timedelta:
+        """How long a try is counted."""
+        return timedelta(hours=self.forget_hours)
+
+
 class MailSettings(Section):
     """How mail is sent; without a host it goes to the log."""
 
@@ -268,6 +285,7 @@ class Settings(BaseSettings):
     tokens: TokenSettings = TokenSettings()
     sessions: SessionSettings = SessionSettings()
     accounts: AccountSettings = AccountSettings()
+    guesses: GuessSettings = GuessSettings()
     mail: MailSettings = MailSettings()
     sms: SmsSettings = SmsSettings()
     places: PlaceSettings = PlaceSettings()

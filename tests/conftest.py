@@ -164,6 +164,9 @@ def start_server(folder: Path, url: str, *arguments: str, **settings: str) -> Se
         **os.environ,
         "SESSIONS_DATABASE__URL": url,
         "SESSIONS_SERVER__PORT": "0",
+        # Every test is at one address.
+        "SESSIONS_GUESSES__NETWORK_TRIES": "1000000",
+        "SESSIONS_GUESSES__NETWORK_SENDS": "1000000",
         "SESSIONS_TOKENS__KEYS": f'[{{"kid": "test", "secret": "{KEY}"}}]',
         **settings,
     }

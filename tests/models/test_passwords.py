@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from models.passwords import LONGEST, Passwords, WeakPassword
+from models.passwords import LONGEST, MOST_WAITING, Busy, Passwords, WeakPassword
 
 GOOD = "a quiet harbour at dusk"
 
@@ -107,3 +107,17 @@ def test_a_flood_of_checks_leaves_the_loop_free(passwords: Passwords) -> None:
         return turns
 
     assert asyncio.run(check()) > 100
+
+
+def test_so_many_wait_and_no_more_and_half_of_the_places_are_kept_for_who_is_known(passwords: Passwords) -> None:
+    kept = passwords.hash_now(GOOD)
+
+    async def check() -> list[object]:
+        strangers = [passwords.is_right("wrong", kept) for _ in range(MOST_WAITING + 3)]
+        known = [passwords.is_right(GOOD, kept, is_known=True) for _ in range(2)]
+        return await asyncio.gather(*strangers, *known, return_exceptions=True)
+
+    answers = asyncio.run(check())
+    assert [type(one) for one in answers].count(Busy) == 3
+    assert answers[-2:] == [True, True]
+    assert asyncio.run(passwords.is_right(GOOD, kept))

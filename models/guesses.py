@@ -1,0 +1,228 @@
+"""Guesses: passwords and codes that are tried, and codes that are asked for, counted by account and by network.
+
+What was refused or sent is in the event log, what is still under way in `guesses`: so every worker and every server
+counts the same, after a restart too. Past what is free each next try waits, twice as long as the one before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from ipaddress import IPv6Address, IPv6Network, ip_address
+from typing import ParamSpec, TypeVar
+
+from sqlalchemy import delete, func, insert, select, text, union_all
+from sqlalchemy.orm import Session
+
+from models import accounts, events, known_devices
+from models.accounts import Contact
+from models.database import Query
+from models.events import EVENTS, Type
+from models.keys import KeySet
+from models.origins import Origin
+from models.principals import Principal
+from models.schema import Base, Kind, Row
+from models.settings import GuessSettings
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+GUESSES = Base.metadata.tables["guesses"]
+# An IPv6 customer has at least this network to himself, and 2^64 addresses in it.
+IPV6_PREFIX = 64
+
+
+class Purpose(StrEnum):
+    """What is tried; each is counted by itself."""
+
+    PASSWORD = "password"  # noqa: S105
+    CODE = "code"
+    # Having a code sent.
+    SEND = "send"
+
+
+class TooMany(Exception):
+    """It was tried too often, for this account or from this network; it may be tried again in so many seconds."""
+
+    def __init__(self, purpose: Purpose, counted_by: str, seconds: int) -> None:
+        super().__init__(f"too many tries: {purpose} by {counted_by}")
+        self.purpose = purpose
+        self.counted_by = counted_by
+        self.seconds = seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """A try that is under way, and what it is counted by."""
+
+    id: int
+    purpose: Purpose
+    target: str
+    network: str | None
+    origin: Origin
+    # The accounts that it may be about; None where there is none of this kind.
+    accounts: Sequence[tuple[Kind, Row | None]]
+    # Whether it comes from a device that one of them has signed in on.
+    is_known: bool
+
+
+def network_of(ip: str) -> str:
+    """What is counted as one place: an IPv4 address, or the /64 of an IPv6 address."""
+    try:
+        address = ip_address(ip)
+    except ValueError:
+        return ip
+    if not isinstance(address, IPv6Address):
+        return str(address)
+    if address.ipv4_mapped:
+        return str(address.ipv4_mapped)
+    return str(IPv6Network((address.packed, IPV6_PREFIX), strict=False))
+
+
+def admit(
+    db: Session,
+    keys: KeySet,
+    purpose: Purpose,
+    kinds: Sequence[Kind],
+    contact: Contact,
+    value: str,
+    device_id: str | None,
+    origin: Origin,
+    settings: GuessSettings,
+    now: datetime,
+) -> Guess:
+    """Let somebody who is not signed in try, for the account that has a contact; raises TooMany.
+
+    It is counted before it is tried, so that of many at once none is free; and counted alike whether or not there is
+    such an account. A device that the account knows has a budget of its own, which no stranger can use up.
+    """
+    found = [(kind, accounts.find(db, kind, contact, value) if contact in kind.contacts else None) for kind in kinds]
+    is_known = device_id is not None and any(
+        known_devices.is_known(db, kind, row["id"] if row else accounts.NOBODY, device_id) for kind, row in found
+    )
+    whose = f"{value} {device_id}" if is_known else value
+    network = None if is_known else _fingerprint(keys, _group(purpose), network_of(origin.ip))
+    return _admit(db, purpose, _fingerprint(keys, purpose, whose), network, origin, found, is_known, settings, now)
+
+
+def admit_principal(
+    db: Session,
+    keys: KeySet,
+    purpose: Purpose,
+    principal: Principal,
+    account: Row,
+    origin: Origin,
+    settings: GuessSettings,
+    now: datetime,
+) -> Guess:
+    """Let somebody who is signed in try, for the own account; raises TooMany.
+
+    Counted apart from what strangers try; what is sent counts for the network too.
+    """
+    kind = principal.kind
+    target = _fingerprint(keys, purpose, f"{kind.name} {account['id']}")
+    network = _fingerprint(keys, Purpose.SEND, network_of(origin.ip)) if purpose is Purpose.SEND else None
+    return _admit(db, purpose, target, network, origin, [(kind, account)], True, settings, now)
+
+
+def settle(
+    db: Session,
+    guess: Guess,
+    now: datetime,
+    query: Query[P, T],
+    /,
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> T:
+    """What `query` gives. Where that is nothing, the guess was wrong, and the log says so."""
+    result = query(db, *args, **kwargs)
+    if guess.purpose is Purpose.SEND or not result:
+        refuse(db, guess, now)
+    else:
+        release(db, guess)
+    return result
+
+
+def refuse(db: Session, guess: Guess, now: datetime) -> None:
+    """Write to the log that the guess was wrong, or that what it asked for was sent."""
+    release(db, guess)
+    kind, row = next(((kind, row) for kind, row in guess.accounts if row), guess.accounts[0])
+    made = events.make(
+        kind,
+        row["id"] if row else None,
+        Type.SENT if guess.purpose is Purpose.SEND else Type.REFUSED,
+        now,
+        cause=Purpose.CODE if guess.purpose is Purpose.CODE else None,
+        device=guess.origin.device,
+        origin=guess.origin,
+    )
+    events.append(db, made | {"target": guess.target, "network": guess.network})
+
+
+def release(db: Session, guess: Guess) -> None:
+    """Count the guess no longer: it was right, or was none."""
+    db.execute(delete(GUESSES).where(GUESSES.c.id == guess.id))
+
+
+def sweep(db: Session, settings: GuessSettings, now: datetime) -> int:
+    """Forget the guesses whose server died in the middle, once they count no longer; how many that were."""
+    forgotten = delete(GUESSES).where(GUESSES.c.at <= now - settings.forget).returning(GUESSES.c.id)
+    return len(db.scalars(forgotten).all())
+
+
+def _admit(
+    db: Session,
+    purpose: Purpose,
+    target: str,
+    network: str | None,
+    origin: Origin,
+    found: Sequence[tuple[Kind, Row | None]],
+    is_known: bool,
+    settings: GuessSettings,
+    now: datetime,
+) -> Guess:
+    if db.get_bind().dialect.name == "postgresql":
+        # Two at once: the second waits, and counts the first. SQLite has one writer anyway.
+        for name in sorted(filter(None, (target, network))):
+            db.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})
+    is_send = purpose is Purpose.SEND
+    counts = [("target", target, settings.sends if is_send else settings.tries)]
+    if network:
+        counts.append(("network", network, settings.network_sends if is_send else settings.network_tries))
+    wait, counted_by = max((_wait(db, column, value, free, settings, now), column) for column, value, free in counts)
+    if wait > timedelta():
+        raise TooMany(purpose, counted_by, math.ceil(wait.total_seconds()))
+    made = insert(GUESSES).values(target=target, network=network, at=now).returning(GUESSES.c.id)
+    return Guess(db.scalars(made).one(), purpose, target, network, origin, found, is_known)
+
+
+def _wait(db: Session, column: str, value: str, free: int, settings: GuessSettings, now: datetime) -> timedelta:
+    """How long the next try waits by one of its two counts."""
+    tries = union_all(
+        *(
+            select(table.c.at).where(table.c[column] == value, table.c.at > now - settings.forget)
+            for table in (EVENTS, GUESSES)
+        )
+    ).subquery()
+    count: int
+    last: datetime
+    count, last = db.execute(select(func.count(), func.max(tries.c.at)).select_from(tries)).one()
+    if count < free:
+        return timedelta()
+    longest = timedelta(seconds=settings.longest_wait_seconds)
+    wait = timedelta(seconds=settings.first_wait_seconds) * 2 ** min(count - free, 30)
+    # A clock that was set back does not make it longer.
+    left: timedelta = last + min(wait, longest) - now
+    return min(left, longest)
+
+
+def _group(purpose: Purpose) -> Purpose:
+    """Networks guess passwords and codes from one budget."""
+    return purpose if purpose is Purpose.SEND else Purpose.PASSWORD
+
+
+def _fingerprint(keys: KeySet, purpose: Purpose, text: str) -> str:
+    return keys.fingerprint(f"guess {purpose}", text)[:32]

@@ -1,0 +1,198 @@
+"""Guessing: made to wait by account and by network, before a password is looked at, and never the owner's device."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import PASSWORD, House, start_server
+from tests.handlers.browsers import Browser, Page
+
+TRIES = 3
+NETWORK_TRIES = 8
+WRONG = "nobody has this password"
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def gate(
+    request: pytest.FixtureRequest, make_url: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[House]:
+    """A server with small limits, behind a proxy that says who asks."""
+    url = make_url(request.param)
+    limits = {"tries": TRIES, "network_tries": NETWORK_TRIES, "sends": 2, "network_sends": 4, "first_wait_seconds": 600}
+    settings = {f"SESSIONS_GUESSES__{name.upper()}": str(value) for name, value in limits.items()}
+    proxies = {"SESSIONS_SERVER__TRUSTED_PROXIES": '["127.0.0.1/32"]'}
+    server = start_server(tmp_path_factory.mktemp("server"), url, **settings, **proxies)
+    with asyncio.Runner() as runner:
+        opened = House(server.address, url, runner.run, server.log)
+        yield opened
+        opened.close()
+    assert server.stop() == 0
+
+
+@pytest.fixture
+def browse(gate: House) -> Iterator[Callable[[str], Browser]]:
+    """Opens a browser at an address."""
+    with contextlib.ExitStack() as stack:
+
+        def open_at(ip: str) -> Browser:
+            browser = Browser(gate, **{"X-Forwarded-For": ip})
+            stack.callback(browser.close)
+            return browser
+
+        yield open_at
+
+
+def ask(gate: House, kind: str, contact: str, password: str, ip: str, **more: Any) -> httpx.Response:
+    """The answer to a sign-in from an address."""
+    return gate.client.post(
+        f"/auth/{kind}/token/",
+        json={"phone": contact, "password": password, **more},
+        headers={"X-Forwarded-For": ip},
+    )
+
+
+@pytest.mark.parametrize("kind", ["user", "client"])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_past_the_free_tries_even_the_right_password_waits(gate: House, kind: str, is_there: bool) -> None:
+    account = gate.add(kind)
+    contact = account.contact if is_there else account.contact.replace("+7913", "+7914" if kind == "user" else "+7915")
+    for number in range(TRIES):
+        assert ask(gate, kind, contact, WRONG, f"2001:db8:{number}::1").status_code == 401
+    answer = ask(gate, kind, contact, PASSWORD, "2001:db8:99::1")
+    assert answer.status_code == 429
+    assert 590 < int(answer.headers["Retry-After"]) <= 600
+    assert answer.json() == {"detail": f"Too many tries. Try again in {answer.headers['Retry-After']} s."}
+
+
+@pytest.mark.parametrize("kind", ["user", "client"])
+def test_the_owner_signs_in_on_a_known_device_all_the_same(gate: House, kind: str) -> None:
+    account = gate.add(kind)
+    assert ask(gate, kind, account.contact, PASSWORD, "192.0.2.1", device_id="the owner's phone").status_code == 200
+    for _ in range(TRIES):
+        assert ask(gate, kind, account.contact, WRONG, "192.0.2.2").status_code == 401
+    assert ask(gate, kind, account.contact, PASSWORD, "192.0.2.2").status_code == 429
+    assert ask(gate, kind, account.contact, PASSWORD, "192.0.2.3", device_id="a stranger's").status_code == 429
+    assert ask(gate, kind, account.contact, PASSWORD, "192.0.2.4", device_id="the owner's phone").status_code == 200
+    for _ in range(TRIES):
+        assert ask(gate, kind, account.contact, WRONG, "192.0.2.4", device_id="the owner's phone").status_code == 401
+    assert ask(gate, kind, account.contact, PASSWORD, "192.0.2.4", device_id="the owner's phone").status_code == 429
+
+
+def test_a_network_waits_whatever_accounts_it_tries(gate: House) -> None:
+    for _ in range(NETWORK_TRIES):
+        assert ask(gate, "client", gate.add("client").contact, WRONG, "2001:db8:5:5::1").status_code == 401
+    other = gate.add("client").contact
+    assert ask(gate, "client", other, PASSWORD, "2001:db8:5:5:ffff::2").status_code == 429
+    assert ask(gate, "client", other, PASSWORD, "2001:db8:5:6::1").status_code == 200
+
+
+def test_what_guesses_cost_outlives_the_server(gate: House, tmp_path_factory: pytest.TempPathFactory) -> None:
+    account = gate.add("user")
+    for _ in range(TRIES):
+        assert ask(gate, "user", account.contact, WRONG, "192.0.2.9").status_code == 401
+    another = start_server(
+        tmp_path_factory.mktemp("server"), gate.url, SESSIONS_GUESSES__TRIES=str(TRIES),
+        SESSIONS_GUESSES__FIRST_WAIT_SECONDS="600",
+    )  # fmt: skip
+    try:
+        answer = httpx.post(f"{another.address}/auth/user/token/", json=account.credentials)
+        assert answer.status_code == 429
+    finally:
+        another.stop()
+
+
+def test_of_many_guesses_at_once_no_more_than_the_free_ones_are_answered(gate: House) -> None:
+    account = gate.add("user")
+
+    async def try_many() -> list[int]:
+        async with httpx.AsyncClient(base_url=gate.address) as client:
+            answers = await asyncio.gather(
+                *(
+                    client.post(
+                        "/auth/user/token/",
+                        json={"phone": account.contact, "password": WRONG},
+                        headers={"X-Forwarded-For": f"198.51.100.{number}"},
+                    )
+                    for number in range(20)
+                )
+            )
+        return [answer.status_code for answer in answers]
+
+    statuses = gate.run(try_many())
+    assert sorted(set(statuses)) == [401, 429]
+    assert statuses.count(401) == TRIES
+
+
+def test_codes_are_guessed_as_seldom_as_passwords(gate: House) -> None:
+    account = gate.add("user", confirmed=False)
+    wrong = {"phone": account.contact, "code": "000000"}
+    statuses = [gate.client.post("/auth/user/confirm/", json=wrong).status_code for _ in range(TRIES + 1)]
+    assert statuses == [400] * TRIES + [429]
+
+
+def test_codes_are_sent_to_a_contact_and_from_a_network_only_so_often(gate: House) -> None:
+    def send(contact: str, ip: str) -> int:
+        return gate.client.post(
+            "/auth/user/confirm/send/", json={"phone": contact}, headers={"X-Forwarded-For": ip}
+        ).status_code
+
+    contact = gate.add("user", confirmed=False).contact
+    # Past the limit nothing is sent, and the answer is the same.
+    assert [send(contact, "192.0.2.20") for _ in range(3)] == [202] * 3
+    assert [send(gate.add("user").contact, "192.0.2.20") for _ in range(3)] == [202, 202, 429]
+
+
+@pytest.mark.parametrize("kind", ["user", "client"])
+def test_one_s_own_password_is_guessed_as_seldom_and_strangers_do_not_count(gate: House, kind: str) -> None:
+    account = gate.add(kind)
+    device = gate.sign_in(account)
+    for _ in range(TRIES):
+        ask(gate, kind, account.contact, WRONG, "192.0.2.30")
+    change = {"password": WRONG, "new_password": "seven boats at anchor"}
+    statuses = [gate.ask("POST", f"/auth/{kind}/password/", device, json=change).status_code for _ in range(TRIES + 1)]
+    assert statuses == [400] * TRIES + [429]
+
+
+def test_the_pages_say_how_long_to_wait_and_let_the_owner_s_browser_in(
+    gate: House, browse: Callable[[str], Browser]
+) -> None:
+    account = gate.add("client")
+    owner = browse("192.0.2.40")
+    stranger = browse("192.0.2.41")
+    assert owner.sign_in(account).headers["Location"] == "/devices/"
+    owner.send("/sign-out/")
+    for _ in range(TRIES):
+        assert stranger.sign_in(account, WRONG).status_code == 400
+    turned_away = stranger.sign_in(account)
+    assert turned_away.status_code == 429
+    assert 590 < int(turned_away.headers["Retry-After"]) <= 600
+    assert "Try again in 10 minutes." in Page(turned_away.text).words
+    assert owner.sign_in(account).headers["Location"] == "/devices/"
+
+
+def test_a_password_that_asks_again_is_guessed_as_seldom(gate: House, browse: Callable[[str], Browser]) -> None:
+    account = gate.add("user")
+    browser = browse("192.0.2.50")
+    browser.sign_in(account)
+    form = {"password": WRONG, "new_password": "seven boats at anchor"}
+    whose = browser.open("/account/").form("/account/password/")
+    statuses = [browser.post("/account/password/", whose | form).status_code for _ in range(TRIES + 1)]
+    assert statuses == [400] * TRIES + [429]
+
+
+def test_registering_a_contact_that_is_taken_is_a_guess_at_its_password(
+    gate: House, browse: Callable[[str], Browser]
+) -> None:
+    account = gate.add("client")
+    browser = browse("192.0.2.60")
+    form = browser.open("/register/?kind=client").form("/register/") | {
+        "phone": account.contact, "surname": "A", "name": "B", "new_password": "seven boats at anchor",
+    }  # fmt: skip
+    statuses = [browser.post("/register/", form).status_code for _ in range(TRIES + 1)]
+    assert statuses == [400] * TRIES + [429]
