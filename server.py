@@ -23,16 +23,17 @@ from typing import Any
 
 import structlog
 import uvloop
-from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
 import workers
 from handlers import ROUTES
 from handlers.answers import shape_tokens
-from handlers.application import Application, Parts
+from handlers.application import Application, Parts, Refusers
+from handlers.base import make_headers
+from handlers.connections import Connections
 from handlers.direct import DirectDelegate
 from handlers.live import BEAT_SECONDS
-from handlers.operations import TooLargeHandler, UnknownHandler
+from handlers.operations import TooLargeHandler, UnfitHandler, UnknownHandler
 from handlers.requests import RequestLog
 from models import accounts, clock, guesses, keys, sessions
 from models import settings as settings_
@@ -50,10 +51,6 @@ from models.sqlite import SQLiteDatabase
 from models.tail import Tail
 from models.tokens import LARGEST_ID, Tokens
 
-# A little more than the longest token: a header that is larger is no request of ours.
-LARGEST_HEADER = 256 * 1024
-# What a client may send after its request was refused, so that it hears the refusal.
-LARGEST_DRAINED = 64 * 1024 * 1024
 ACTIVITY_SECONDS = 5
 SWEEP_MOST = 500
 
@@ -115,8 +112,9 @@ def make_application(parts: Parts) -> Application:
     return Application(
         parts,
         ROUTES,
-        TooLargeHandler,
+        Refusers(TooLargeHandler, UnfitHandler),
         DirectDelegate,
+        make_headers(parts.settings.server),
         default_handler_class=UnknownHandler,
         log_function=log_request,
         cross_origin_protection=True,
@@ -144,7 +142,7 @@ async def serve(settings: Settings, listening: list[socket.socket], line: worker
         loop.add_signal_handler(number, stopping.set)
     parts = open_parts(settings)
     application = make_application(parts)
-    server = HTTPServer(application, max_header_size=LARGEST_HEADER, max_body_size=LARGEST_DRAINED)
+    server = Connections(application, settings.server)
     server.add_sockets(listening)
     chores = [
         asyncio.create_task(parts.delivery.run()),
@@ -168,7 +166,7 @@ async def serve(settings: Settings, listening: list[socket.socket], line: worker
         stream.lose()
     give_up_at = loop.time() + settings.server.shutdown_seconds
     # Once at the end; an event would cost each request.
-    while (application.in_flight or application.tasks) and loop.time() < give_up_at:  # noqa: ASYNC110
+    while (application.running or application.tasks) and loop.time() < give_up_at:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     await server.close_all_connections()
     for chore in chores:
@@ -187,9 +185,13 @@ async def sweep(database: Database, settings: Settings) -> None:
 
 
 async def _beat(application: Application) -> None:
-    """Let each live stream show every so often that it is alive; some each second, so that nobody waits for all."""
+    """Cut the requests that take too long, and let each live stream show every so often that it is alive.
+
+    Some streams each second, so that nobody waits for all.
+    """
     for turn in itertools.count():
         await asyncio.sleep(1)
+        application.cut()
         for number, stream in enumerate(list(application.streams)):
             if (number + turn) % BEAT_SECONDS == 0:
                 stream.beat()

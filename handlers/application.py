@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from tornado import httputil, web
 
@@ -45,6 +47,13 @@ class Parts:
     tail: Tail
 
 
+class Running(Protocol):
+    """A request that is being answered."""
+
+    def cut(self) -> None:
+        """Answer that it takes too long."""
+
+
 class First(Protocol):
     """Makes what a request is handed to first; that hands on to `otherwise`."""
 
@@ -53,45 +62,87 @@ class First(Protocol):
     ) -> httputil.HTTPMessageDelegate: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Refusers:
+    """Who answers, in words, what is refused before its own handler is asked."""
+
+    too_large: type[web.RequestHandler]
+    # Its argument `status` says what is wrong.
+    unfit: type[web.RequestHandler]
+
+
 class Application(web.Application):
-    """Tornado's, with our parts, and a limit on bodies that answers in words.
+    """Tornado's, with our parts, our `headers` in every answer, and limits that answer in words.
 
     `first` is asked before the table of `routes` is, and hands on what it does not answer.
     """
 
     def __init__(
-        self, parts: Parts, routes: list[Any], too_large: type[web.RequestHandler], first: First, **settings: Any
+        self,
+        parts: Parts,
+        routes: list[Any],
+        refusers: Refusers,
+        first: First,
+        headers: tuple[tuple[str, str], ...],
+        **settings: Any,
     ) -> None:
         super().__init__(routes, **settings)
         self.parts = parts
+        self.headers = headers
+        server = parts.settings.server
+        # Without a proxy that says otherwise, whether browsers ask by https is known from the start.
+        self.hsts_by_request = server.hsts if server.trusted_proxies and not server.address else ""
+        # Without names any is taken: what is sent back is then `address`, or what each request calls the server.
+        named = [*server.hosts, urlsplit(server.address).netloc] if server.hosts else []
+        self._hosts = frozenset(map(_name_of, filter(None, named)))
         self._first = first
         self.answers = Answers()
         self.note = settings["log_function"].note
         self.streams: set[Stream] = set()
-        self.in_flight = 0
         # What answers without a handler; held here, or it could vanish before it ends.
         self.tasks: set[asyncio.Task[None]] = set()
-        self._too_large = too_large
+        # Since when each request is answered that is not answered yet; the oldest first.
+        self.running: dict[Running, float] = {}
+        self._refusers = refusers
+
+    def is_host(self, host: str) -> bool:
+        """Whether this server answers for what a request calls it."""
+        return not self._hosts or _name_of(host) in self._hosts
+
+    def cut(self) -> None:
+        """Answer, in place of their handlers, the requests that take too long."""
+        until = time.monotonic() - self.parts.settings.server.request_seconds
+        for handler, since in list(self.running.items()):
+            if since > until:
+                break
+            del self.running[handler]
+            handler.cut()
 
     def start_request(self, server_conn: object, request_conn: httputil.HTTPConnection) -> httputil.HTTPMessageDelegate:
         return self._first(self, request_conn, super().start_request(server_conn, request_conn))
 
     def find_handler(self, request: httputil.HTTPServerRequest, **kwargs: Any) -> Any:
         delegate: httputil.HTTPMessageDelegate = super().find_handler(request, **kwargs)
+        handler = getattr(delegate, "handler_class", None)
+        refusers: Refusers = getattr(handler, "refusers", self._refusers)
+        is_long = len(request.uri or "") > self.parts.settings.server.url_bytes
+        if is_long or not (self.is_host(request.host) or getattr(handler, "is_for_any_host", False)):
+            return self.get_handler_delegate(request, refusers.unfit, {"status": 414 if is_long else 421})
         # Asked as lists: a header that is not there then costs no exception.
         lengths = request.headers.get_list("Content-Length")
         if not lengths and not request.headers.get_list("Transfer-Encoding"):
             return delegate
-        most = getattr(getattr(delegate, "handler_class", None), "largest_body", LARGEST_BODY)
-        too_large = getattr(getattr(delegate, "handler_class", None), "too_large", self._too_large)
-        refuse = self.get_handler_delegate(request, too_large)
+        most = getattr(handler, "largest_body", self.parts.settings.server.body_bytes)
+        refuse = self.get_handler_delegate(request, refusers.too_large)
         if any(length.isascii() and length.isdigit() and int(length[:19]) > most for length in lengths):
             return refuse
         return _LimitedBody(delegate, refuse, most)
 
 
-# Every body but an upload: 64 KiB.
-LARGEST_BODY = 64 * 1024
+def _name_of(host: str) -> str:
+    """A host without its port."""
+    name, colon, port = host.rpartition(":")
+    return (name if colon and port.isdigit() else host).lower()
 
 
 class _LimitedBody(httputil.HTTPMessageDelegate):

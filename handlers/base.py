@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from tornado import httputil, web
 
 from handlers.application import Application
+from handlers.requests import make_id, shown
 from models import clock, guesses, principals
 from models.accounts import Contact
 from models.database import DatabaseUnavailable, Query
@@ -25,6 +26,7 @@ from models.origins import Origin, cut_device, make_origin
 from models.passwords import Busy, WeakPassword
 from models.principals import Principal
 from models.schema import Kind, Row
+from models.settings import Server
 from models.tokens import LARGEST_ID, Claims, InvalidToken
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -42,7 +44,14 @@ HEADERS = (
     ("Content-Type", "application/json"),
     ("Cache-Control", "no-store"),
     ("X-Content-Type-Options", "nosniff"),
+    # Answers are read by programs: where a browser shows one all the same, nothing in it runs, and no page frames it.
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
 )
+# What scripts of configured origins may read of an answer, and send with a request.
+EXPOSED = "ETag, Link, Retry-After, WWW-Authenticate, X-Request-Id, X-Total-Count"
+SENT = "Authorization, Content-Type, If-None-Match"
+PREFLIGHT_SECONDS = 600
 
 log = structlog.get_logger("handlers")
 
@@ -54,6 +63,12 @@ class Refusal(web.HTTPError):
         super().__init__(status)
         self.body = body if isinstance(body, bytes) else orjson.dumps(body)
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+def make_headers(settings: Server) -> tuple[tuple[str, str], ...]:
+    """What every answer has."""
+    hsts = settings.hsts if settings.address.startswith("https:") else ""
+    return (*HEADERS, *((("Strict-Transport-Security", hsts),) if hsts else ()))
 
 
 @lru_cache(maxsize=1)
@@ -105,9 +120,15 @@ def tell_later(error: object) -> Later | None:
         return Later(429, error.seconds, f"Too many tries. Try again in {error.seconds} s.")
     if isinstance(error, Busy):
         return Later(503, RETRY_SECONDS, "Too many sign in at once. Try again in a moment.")
+    if isinstance(error, TooSlow):
+        return Later(503, RETRY_SECONDS, "This took too long. See whether it was done, and try again in a moment.")
     if isinstance(error, DatabaseUnavailable):
         return Later(503, RETRY_SECONDS, "The database can't be reached. Try again in a moment.")
     return None
+
+
+class TooSlow(Exception):
+    """The answer takes longer than `server.request_seconds`."""
 
 
 class BaseHandler(web.RequestHandler):
@@ -115,12 +136,18 @@ class BaseHandler(web.RequestHandler):
 
     application: Application
     etag: str | None = None
+    # Names this request in its answer and in the log.
+    request_id = ""
+    is_cut = False
 
     def clear(self) -> None:
         """As Tornado's, but the time is written once a second and not for each answer, and our headers go first."""
         headers = self._headers = httputil.HTTPHeaders()
-        for name, value in HEADERS:
+        for name, value in self.application.headers:
             headers[name] = value
+        self.request_id = headers["X-Request-Id"] = self.request_id or make_id()
+        if self.application.hsts_by_request and self.site.startswith("https:"):
+            headers["Strict-Transport-Security"] = self.application.hsts_by_request
         headers["Date"] = write_date(int(time.time()))
         self.set_default_headers()
         self._write_buffer: list[bytes] = []
@@ -128,10 +155,18 @@ class BaseHandler(web.RequestHandler):
 
     def initialize(self) -> None:
         self.parts = self.application.parts
-        self.application.in_flight += 1
+        self.application.running[self] = time.monotonic()
 
     def on_finish(self) -> None:
-        self.application.in_flight -= 1
+        self.application.running.pop(self, None)
+
+    def cut(self) -> None:
+        """Answer that it takes too long. The work goes on to its end, and nobody hears of it."""
+        # What is being sent already takes as long as it takes.
+        if not self._headers_written:
+            self.log_exception(TooSlow, TooSlow(), None)
+            self.send_error(503, exc_info=(TooSlow, TooSlow(), None))
+            self.is_cut = True
 
     def compute_etag(self) -> str | None:
         """The name of the answer's state, where there is one; the body is not hashed for it."""
@@ -169,16 +204,17 @@ class BaseHandler(web.RequestHandler):
     @property
     def site(self) -> str:
         """Scheme and host of this server as the caller sees it."""
-        if address := self.parts.settings.server.address:
-            return address
+        server = self.application.parts.settings.server
+        if server.address:
+            return server.address
         scheme = self.request.protocol
-        if self.parts.settings.server.trusted_proxies and self._is_trusted(self.request.remote_ip or ""):
+        if server.trusted_proxies and self._is_trusted(self.request.remote_ip or ""):
             forwarded = self.request.headers.get("X-Forwarded-Proto", "").rpartition(",")[2].strip()
             scheme = forwarded if forwarded in ("http", "https") else scheme
         return f"{scheme}://{self.request.host}"
 
     def _is_trusted(self, address: str) -> bool:
-        networks = self.parts.settings.server.trusted_proxies
+        networks = self.application.parts.settings.server.trusted_proxies
         if not networks:
             return False
         try:
@@ -238,16 +274,20 @@ class BaseHandler(web.RequestHandler):
         return self.get(*args, **kwargs)
 
     def log_exception(self, *exc_info: Any) -> None:
-        error = exc_info[1]
+        error, request_id = exc_info[1], self.request_id
+        if self.is_cut:
+            return
         if isinstance(error, DatabaseUnavailable):
-            log.error("database unavailable", error=str(error))
+            log.error("database unavailable", error=str(error), request=request_id)
+        elif isinstance(error, TooSlow):
+            log.error("a request took too long", handler=type(self).__name__, request=request_id)
         elif isinstance(error, TooMany):
             told = {"purpose": error.purpose.value, "counted_by": error.counted_by, "seconds": error.seconds}
-            log.warning("throttled", ip=self.remote_ip, **told)
+            log.warning("throttled", ip=self.remote_ip, request=request_id, **told)
         elif isinstance(error, Busy):
-            log.warning("too many passwords wait to be checked", ip=self.remote_ip)
+            log.warning("too many passwords wait to be checked", ip=self.remote_ip, request=request_id)
         elif not isinstance(error, web.HTTPError):
-            log.error("unexpected error", path=self.request.path, exc_info=exc_info)
+            log.error("unexpected error", path=shown(self.request.path), request=request_id, exc_info=exc_info)
 
 
 class TooLarge(BaseHandler):
@@ -291,6 +331,15 @@ class ApiHandler(BaseHandler):
     # Who serves strangers says so.
     is_open = False
     principal: Principal
+
+    def set_default_headers(self) -> None:
+        """Let scripts of the configured origins read the answer; they prove themselves by a token, as all do."""
+        origins = self.application.parts.settings.server.origins
+        if origins:
+            self.set_header("Vary", "Origin")
+            if (origin := self.request.headers.get("Origin", "")) in origins:
+                self.set_header("Access-Control-Allow-Origin", origin)
+                self.set_header("Access-Control-Expose-Headers", EXPOSED)
 
     def prepare(self) -> Awaitable[None] | None:
         if self.request.method not in self.methods():
@@ -377,7 +426,13 @@ class ApiHandler(BaseHandler):
     def options(self, *_args: str, **_kwargs: str) -> None:
         """Which methods there are (RFC 9110, section 9.3.7)."""
         self.set_status(204)
-        self.set_header("Allow", ", ".join(self.methods()))
+        methods = ", ".join(self.methods())
+        self.set_header("Allow", methods)
+        if "Access-Control-Allow-Origin" in self._headers and "Access-Control-Request-Method" in self.request.headers:
+            # A preflight (the Fetch standard, section 3.3).
+            self.set_header("Access-Control-Allow-Methods", methods)
+            self.set_header("Access-Control-Allow-Headers", SENT)
+            self.set_header("Access-Control-Max-Age", str(PREFLIGHT_SECONDS))
         self.finish()
 
 
@@ -386,6 +441,8 @@ _DETAILS = {
     404: "Not found.",
     405: "Method not allowed.",
     413: "The body is too large.",
+    414: "The address is too long.",
+    421: "This server does not answer for that host.",
     500: "Something went wrong here. It has been logged.",
 }
 

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, cast
 from tornado import httputil, web
 
 from handlers.application import Application
-from handlers.base import HEADERS, Refusal, read_bearer, write_date
+from handlers.base import Refusal, read_bearer, write_date
+from handlers.requests import make_id
 from handlers.sessions import SessionEndHandler, SessionListHandler
 from models import clock, principals, sessions
 from models.database import DatabaseUnavailable
@@ -78,7 +79,9 @@ class DirectDelegate(httputil.HTTPMessageDelegate):
             self._otherwise.finish()
             return
         try:
-            is_answered = self._send_list(self._asked) or self._end(self._asked)
+            is_answered = self._application.is_host(self._asked.headers.get("Host", "")) and (
+                self._send_list(self._asked) or self._end(self._asked)
+            )
         except (Refusal, InvalidToken, DatabaseUnavailable):
             is_answered = False
         if not is_answered:
@@ -110,7 +113,7 @@ class DirectDelegate(httputil.HTTPMessageDelegate):
         if proved is None or proved[1] != kept.revision or asked.now >= kept.until:
             return False
         parts.activity.note(proved[0], asked.now)
-        headers = _make_headers(asked.at)
+        headers = self._make_headers(asked.at)
         headers["Etag"] = kept.etag
         headers["Content-Length"] = str(len(kept.body))
         self._answer(asked, SessionListHandler, OK, headers, kept.body)
@@ -141,7 +144,7 @@ class DirectDelegate(httputil.HTTPMessageDelegate):
             # Nothing was written. The handler may be luckier, and tells what is wrong where it is not.
             is_ended = False
         if is_ended:
-            headers = _make_headers(asked.at)
+            headers = self._make_headers(asked.at)
             del headers["Content-Type"]
             self._answer(asked, SessionEndHandler, NO_CONTENT, headers)
         else:
@@ -161,12 +164,13 @@ class DirectDelegate(httputil.HTTPMessageDelegate):
         self._connection.write_headers(line, headers, body)
         self._connection.finish()
         now = time.time()
-        self._application.note(handler, asked.line.method, asked.line.path, line.code, now - asked.at, now)
+        request_id = headers["X-Request-Id"]
+        self._application.note(handler, asked.line.method, asked.line.path, line.code, now - asked.at, now, request_id)
 
-
-def _make_headers(at: float) -> httputil.HTTPHeaders:
-    headers = httputil.HTTPHeaders()
-    for name, value in HEADERS:
-        headers[name] = value
-    headers["Date"] = write_date(int(at))
-    return headers
+    def _make_headers(self, at: float) -> httputil.HTTPHeaders:
+        headers = httputil.HTTPHeaders()
+        for name, value in self._application.headers:
+            headers[name] = value
+        headers["X-Request-Id"] = make_id()
+        headers["Date"] = write_date(int(at))
+        return headers

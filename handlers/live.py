@@ -7,7 +7,7 @@ from asyncio import CancelledError, Future
 from typing import NoReturn
 
 import orjson
-from tornado import web
+from tornado import httputil, web
 from tornado.iostream import IOStream, StreamBufferFullError, StreamClosedError
 
 from handlers.application import Application
@@ -24,10 +24,6 @@ MOST_WAITING = 16 * 1024
 BEAT = b":\n\n"
 BEAT_SECONDS = 30
 
-HEAD = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n"
-    b"X-Content-Type-Options: nosniff\r\nX-Accel-Buffering: no\r\nConnection: close\r\n\r\n"
-)
 # Whatever happened while nobody listened: look again. A new stream asks to be reconnected to quickly.
 LOOK = b"retry: 1000\nevent: device\ndata: {}\n\n"
 
@@ -42,14 +38,15 @@ class LiveStream:
         self._principal = principal
         self._stream = stream
 
-    def open(self) -> None:
-        """Begin to tell."""
+    def open(self, headers: httputil.HTTPHeaders) -> None:
+        """Begin to tell, after these headers."""
         kind, account_id = self._principal.kind.name, self._principal.account_id
         self._application.parts.tail.subscribe(kind, account_id, self)
         self._application.streams.add(self)
         self._stream.max_write_buffer_size = MOST_WAITING
         self._stream.set_close_callback(self._forget)
-        self.send(HEAD + LOOK)
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.get_all())
+        self.send(f"HTTP/1.1 200 OK\r\n{head}\r\n".encode("latin-1") + LOOK)
 
     def wake(self, happened: Happened) -> None:
         """Tell what happened; where it is this stream's own session that ended, say so and close."""
@@ -118,7 +115,9 @@ async def open_stream(handler: BaseHandler, principal: Principal, claims: Claims
     application.log_request(handler)
     stream = LiveStream(application, principal, handler.detach())
     handler.on_finish()
-    stream.open()
+    for name, value in (("Content-Type", "text/event-stream"), ("X-Accel-Buffering", "no"), ("Connection", "close")):
+        handler.set_header(name, value)
+    stream.open(handler._headers)
     # An end that was told between the first proof and the opening was told to nobody.
     if not await principals.prove(application.parts.database, claims, handler.device, clock.microseconds()):
         stream.end(None)

@@ -14,6 +14,7 @@ class HealthHandler(ApiHandler):
     """Whether the process answers."""
 
     is_open = True
+    is_for_any_host = True
 
     def get(self) -> None:
         self.answer({"status": "ok"})
@@ -23,6 +24,7 @@ class ReadyHandler(ApiHandler):
     """Whether the database answers too."""
 
     is_open = True
+    is_for_any_host = True
 
     async def get(self) -> None:
         if not await self.parts.database.is_current():
@@ -34,11 +36,25 @@ class MetricsHandler(ApiHandler):
     """Prometheus' metrics."""
 
     is_open = True
+    is_for_any_host = True
 
     def get(self) -> None:
         self.settings["log_function"].flush()
         self.set_header("Content-Type", CONTENT_TYPE_LATEST)
         self.finish(render_metrics())
+
+
+class UnfitHandler(ApiHandler):
+    """A request that no handler is asked: its address is too long, or is another server's."""
+
+    is_open = True
+
+    def initialize(self, status: int) -> None:  # type: ignore[override]
+        super().initialize()
+        self._status = status
+
+    def prepare(self) -> None:
+        raise web.HTTPError(self._status)
 
 
 class UnknownHandler(ApiHandler):

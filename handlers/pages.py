@@ -19,6 +19,7 @@ from tornado import web
 
 from handlers import languages
 from handlers.answers import DEFAULT_IMAGE
+from handlers.application import Refusers
 from handlers.base import RETRY_SECONDS, BaseHandler, Refusal, TooLarge, answers_method, tell_later
 from handlers.static import address
 from models import accounts, clock, principals, sessions
@@ -71,6 +72,8 @@ ERRORS = {
     404: (N_("There is nothing here"), N_("The address is wrong, or what was here is gone.")),
     405: (N_("That can't be done here"), N_("This page does not take such a request. Nothing was changed.")),
     413: (N_("That is too large"), N_("What was sent is larger than this page takes. Nothing was changed.")),
+    414: (N_("That address is too long"), N_("What it asks for can't be looked up.")),
+    421: (N_("This is another address"), N_("This server does not answer for that name. Check the address.")),
     429: (N_("Too many tries"), N_("Nothing was changed. Try again {wait}.")),
     500: (N_("Something went wrong here"), N_("It has been logged. Try again in a moment.")),
     503: (N_("This is taking a break"), N_("The database can't be reached. Try again in a moment.")),
@@ -479,7 +482,20 @@ class TooLargePageHandler(TooLarge, PageHandler):
     """A body that is larger than any that the page takes."""
 
 
-PageHandler.too_large = TooLargePageHandler  # type: ignore[attr-defined]
+class UnfitPageHandler(PageHandler):
+    """A request that no page is asked: its address is too long, or is another server's."""
+
+    is_open = True
+
+    def initialize(self, status: int) -> None:  # type: ignore[override]
+        super().initialize()
+        self._status = status
+
+    async def prepare(self) -> None:
+        raise web.HTTPError(self._status)
+
+
+PageHandler.refusers = Refusers(TooLargePageHandler, UnfitPageHandler)  # type: ignore[attr-defined]
 
 
 class HomeHandler(PageHandler):

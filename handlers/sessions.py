@@ -165,4 +165,5 @@ class ImageHandler(ApiHandler):
             raise web.HTTPError(404)
         self.set_header("Content-Type", "image/jpeg")
         self.set_header("Cache-Control", "public, max-age=86400")
+        self.set_header("Cross-Origin-Resource-Policy", "cross-origin")
         self.finish(jpeg)

@@ -47,6 +47,8 @@ class PostgresDatabase(Database):
             max_overflow=0,
             pool_timeout=WAIT_SECONDS,
             connect_args={"timeout": WAIT_SECONDS},
+            # Errors are logged: without what was looked for or written.
+            hide_parameters=True,
         )
         event.listen(self._engine.sync_engine, "checkout", _check_open)
         self._turns = asyncio.Semaphore(pool_size)

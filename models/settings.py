@@ -79,7 +79,17 @@ class Server(Section):
     port: Port = 8888
     workers: Annotated[Integer, Field(ge=0, le=256)] = 0
     address: Annotated[str, Field(pattern=r"^(https?://[^/\s]+)?$")] = ""
+    hosts: tuple[Annotated[str, Field(pattern=r"^[^/\s:]+$|^\[[0-9A-Fa-f:.]+\]$")], ...] = ()
+    origins: tuple[Annotated[str, Field(pattern=r"^https?://[^/\s]+$")], ...] = ()
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    hsts: str = "max-age=31536000; includeSubDomains"
+    header_bytes: Annotated[Integer, Field(ge=8192, le=1_048_576)] = 131_072
+    url_bytes: Annotated[Integer, Field(ge=1024, le=65_536)] = 8192
+    body_bytes: Annotated[Integer, Field(ge=16_384, le=1_048_576)] = 65_536
+    connections: Annotated[Integer, Field(ge=0, le=1_000_000)] = 0
+    idle_seconds: Positive = 60
+    body_seconds: Positive = 60
+    request_seconds: Positive = 30
     shutdown_seconds: Positive = 30
 
 

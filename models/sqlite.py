@@ -68,6 +68,8 @@ class SQLiteDatabase(Database):
         self._engine = create_engine(
             f"sqlite:///{self._file}",
             poolclass=NullPool,
+            # Errors are logged: without what was looked for or written.
+            hide_parameters=True,
             isolation_level="AUTOCOMMIT",
             connect_args={"check_same_thread": False},
         )

@@ -1,0 +1,87 @@
+"""Connections: how many there may be, how long they may take, and which go where there are too many."""
+
+from __future__ import annotations
+
+import resource
+from collections import OrderedDict
+from typing import Any
+
+import structlog
+from tornado import httputil
+from tornado.httpserver import HTTPServer
+from tornado.iostream import IOStream
+
+from handlers.application import Application
+from models.settings import Server
+
+# What a client may send after its request was refused, so that it hears the refusal.
+LARGEST_DRAINED = 64 * 1024 * 1024
+# Descriptors that are not a client's: the database's, the log's, the loop's own.
+KEPT_BACK = 128
+FEWEST, MOST = 16, 20_000
+TELL_SECONDS = 10
+
+log = structlog.get_logger("handlers")
+
+
+def count_room(settings: Server) -> int:
+    """How many connections this process takes: as set, or as many as its open files allow, which are raised first."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = (settings.connections or MOST) + KEPT_BACK
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    room = wanted if soft == resource.RLIM_INFINITY else min(wanted, soft)
+    return max(FEWEST, room - KEPT_BACK)
+
+
+class Connections(HTTPServer):
+    """Tornado's server, which makes room for a new connection by closing the one that has been waited for longest.
+
+    So those who send nothing, or a byte now and then, keep out nobody who asks.
+    """
+
+    def initialize(self, application: Application, settings: Server) -> None:  # type: ignore[override]
+        super().initialize(
+            application,
+            max_header_size=settings.header_bytes,
+            max_body_size=LARGEST_DRAINED,
+            idle_connection_timeout=settings.idle_seconds,
+            body_timeout=settings.body_seconds,
+        )
+        self._application = application
+        self._longest = settings.request_seconds
+        self._most = count_room(settings)
+        # Since when each has been waited for, or is answered; the longest first.
+        self._since: OrderedDict[Any, float] = OrderedDict()
+        self._told_at = 0.0
+
+    def handle_stream(self, stream: IOStream, address: Any) -> None:
+        if len(self._since) + len(self._application.streams) >= self._most:
+            now = stream.io_loop.time()
+            if now - self._told_at > TELL_SECONDS:
+                self._told_at = now
+                log.warning("as many connections as there is room for", most=self._most)
+            if not self._make_room(now):
+                stream.close()
+                return
+        super().handle_stream(stream, address)
+
+    def start_request(self, server_conn: Any, request_conn: Any) -> httputil.HTTPMessageDelegate:
+        # Once when the connection comes, and once each time that an answer was sent.
+        self._since[server_conn] = server_conn.stream.io_loop.time()
+        self._since.move_to_end(server_conn)
+        return super().start_request(server_conn, request_conn)
+
+    def on_close(self, server_conn: Any) -> None:
+        self._since.pop(server_conn, None)
+        super().on_close(server_conn)
+
+    def _make_room(self, now: float) -> bool:
+        """Close a connection from which something is waited for, or whose client does not take its answer."""
+        for connection, since in self._since.items():
+            if connection.stream.reading() or now - since > 2 * self._longest:
+                del self._since[connection]
+                connection.stream.close()
+                return True
+        return False

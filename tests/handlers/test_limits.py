@@ -1,0 +1,249 @@
+"""What a server takes: from whom, by which name, how much, for how long; and what it tells browsers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import socket
+import sqlite3
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+
+from tests.conftest import House, start_server, wait_until
+
+SITE = "https://sessions.example.com"
+ORIGIN = "https://app.example.com"
+ROOM = 16
+
+
+@pytest.fixture(scope="module")
+def strict(make_url: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """A server behind https that answers to two names, is open to one site's scripts, and waits a second at most."""
+    url = make_url("sqlite")
+    settings = {
+        "address": SITE, "hosts": '["other.example.com", "127.0.0.1"]', "origins": f'["{ORIGIN}"]',
+        "connections": str(ROOM), "idle_seconds": "1", "body_seconds": "1", "request_seconds": "1",
+    }  # fmt: skip
+    server = start_server(
+        tmp_path_factory.mktemp("server"), url, **{f"SESSIONS_SERVER__{name.upper()}": value
+                                                   for name, value in settings.items()},
+        SESSIONS_LOG__FORMAT="json",
+    )  # fmt: skip
+    with asyncio.Runner() as runner:
+        opened = House(server.address, url, runner.run, server.log)
+        yield opened
+        opened.close()
+    assert server.stop() == 0
+
+
+def connect(house: House, sent: bytes) -> socket.socket:
+    """A connection on which only this was sent."""
+    host, _, port = house.address.removeprefix("http://").partition(":")
+    connection = socket.create_connection((host, int(port)), timeout=20)
+    connection.sendall(sent)
+    return connection
+
+
+# Names
+
+
+@pytest.mark.parametrize("host", ["sessions.example.com", "SESSIONS.example.com:443", "other.example.com"])
+@pytest.mark.parametrize("path", ["/sessions/session-user-l/", "/sign-in/"])
+def test_a_server_answers_to_its_names(strict: House, host: str, path: str) -> None:
+    assert strict.client.get(path, headers={"Host": host}).status_code in (200, 401)
+
+
+@pytest.mark.parametrize("host", ["elsewhere.example", "sessions.example.com.elsewhere.example", "", "[::1]:80"])
+def test_a_request_for_another_host_is_421(strict: House, host: str) -> None:
+    told = strict.client.get("/sessions/session-user-l/", headers={"Host": host})
+    shown = strict.client.get("/sign-in/", headers={"Host": host})
+    if host:
+        assert (told.status_code, told.json()) == (421, {"detail": "This server does not answer for that host."})
+        assert shown.status_code == 421
+        assert "Check the address" in shown.text
+    # Whoever looks whether it is well does so by any name.
+    assert strict.client.get("/healthz", headers={"Host": host}).status_code == 200
+
+
+def test_a_list_that_is_sent_again_is_not_sent_for_another_host(strict: House) -> None:
+    device = strict.sign_in(strict.add("user"))
+    for _ in range(2):
+        assert strict.ask("GET", "/sessions/session-user-l/", device).status_code == 200
+    answer = strict.ask("GET", "/sessions/session-user-l/", device, headers={"Host": "elsewhere.example"})
+    assert answer.status_code == 421
+
+
+def test_without_names_any_is_taken(house: House) -> None:
+    assert house.client.get("/sign-in/", headers={"Host": "elsewhere.example"}).status_code == 200
+
+
+# Headers
+
+
+@pytest.mark.parametrize("path", ["/sessions/session-user-l/", "/auth/user/token/", "/sign-in/", "/docs/", "/healthz"])
+def test_each_answer_says_what_browsers_may_do_with_it(strict: House, path: str) -> None:
+    headers = strict.client.get(path).headers
+    policy = headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert headers["Strict-Transport-Security"] == "max-age=31536000; includeSubDomains"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    # The page that shows the calls is the same for everybody.
+    assert headers["Cache-Control"] == ("no-cache" if path == "/docs/" else "no-store")
+
+
+def test_pages_tell_no_other_site_where_one_comes_from_and_use_no_camera(strict: House) -> None:
+    headers = strict.client.get("/sign-in/").headers
+    assert headers["Referrer-Policy"] == "same-origin"
+    assert headers["X-Frame-Options"] == "DENY"
+    assert "camera=()" in headers["Permissions-Policy"]
+
+
+def test_by_http_nobody_is_told_to_ask_by_https(house: House) -> None:
+    for path in ("/sessions/session-user-l/", "/sign-in/"):
+        assert "Strict-Transport-Security" not in house.client.get(path).headers
+        lied = house.client.get(path, headers={"X-Forwarded-Proto": "https"})
+        assert "Strict-Transport-Security" not in lied.headers
+
+
+def test_a_trusted_proxy_s_https_is_told_on(
+    make_url: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    server = start_server(
+        tmp_path_factory.mktemp("server"), make_url("sqlite"), SESSIONS_SERVER__TRUSTED_PROXIES='["127.0.0.1/32"]'
+    )
+    try:
+        for scheme, is_told in (("https", True), ("http", False)):
+            answer = httpx.get(f"{server.address}/sign-in/", headers={"X-Forwarded-Proto": scheme})
+            assert ("Strict-Transport-Security" in answer.headers) is is_told
+    finally:
+        server.stop()
+
+
+# Other sites
+
+
+@pytest.mark.parametrize("origin", ["https://elsewhere.example", "null", ORIGIN + ".elsewhere.example", "https://x"])
+def test_no_other_site_s_script_reads_an_answer(strict: House, origin: str) -> None:
+    asked = {"Origin": origin, "Access-Control-Request-Method": "DELETE"}
+    for method in ("GET", "OPTIONS"):
+        headers = strict.client.request(method, "/sessions/session-user-l/", headers=asked).headers
+        assert not [name for name in headers if name.startswith("access-control-")]
+
+
+def test_where_no_origin_is_configured_none_is_open(house: House) -> None:
+    asked = {"Origin": house.address, "Access-Control-Request-Method": "GET"}
+    for method in ("GET", "OPTIONS"):
+        headers = house.client.request(method, "/sessions/session-user-l/", headers=asked).headers
+        assert not [name for name in headers if name.startswith("access-control-")]
+
+
+def test_a_configured_origin_s_script_asks_by_token_and_never_by_cookie(strict: House) -> None:
+    asked = {
+        "Origin": ORIGIN, "Access-Control-Request-Method": "DELETE", "Access-Control-Request-Headers": "authorization",
+    }  # fmt: skip
+    preflight = strict.client.options("/sessions/session-user-d/1/", headers=asked)
+    assert preflight.status_code == 204
+    assert preflight.headers["Access-Control-Allow-Origin"] == ORIGIN
+    assert "DELETE" in preflight.headers["Access-Control-Allow-Methods"]
+    assert "Authorization" in preflight.headers["Access-Control-Allow-Headers"]
+    device = strict.sign_in(strict.add("user"))
+    answers = [strict.ask("GET", "/sessions/session-user-l/", device, headers={"Origin": ORIGIN}) for _ in range(2)]
+    for answer in answers:
+        assert answer.status_code == 200
+        assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+        assert "X-Total-Count" in answer.headers["Access-Control-Expose-Headers"]
+    for told in (preflight, *answers):
+        assert told.headers["Vary"] == "Origin"
+        assert "Access-Control-Allow-Credentials" not in told.headers
+    # Pages are for people: no script of another site reads them.
+    page = strict.client.get("/sign-in/", headers={"Origin": ORIGIN})
+    assert "Access-Control-Allow-Origin" not in page.headers
+
+
+# How much
+
+
+def test_an_address_that_is_too_long_is_414(strict: House) -> None:
+    query = "?x=" + "x" * 9000
+    told = strict.client.get(f"/sessions/session-user-l/{query}")
+    assert (told.status_code, told.json()) == (414, {"detail": "The address is too long."})
+    assert strict.client.get(f"/sign-in/{query}").status_code == 414
+
+
+def test_headers_that_are_too_long_close_the_connection(strict: House) -> None:
+    with connect(strict, b"GET / HTTP/1.1\r\nHost: other.example.com\r\nX: ") as connection:
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(b"x" * 200_000 + b"\r\n\r\n")
+        with contextlib.suppress(ConnectionResetError):
+            assert connection.recv(1) == b""
+
+
+# How long
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET /healthz HTTP/1.1\r\nHost: oth",
+        b"POST /auth/user/token/ HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 20\r\n\r\n{",
+    ],
+)
+def test_who_does_not_finish_is_waited_for_no_longer_than_is_set(strict: House, sent: bytes) -> None:
+    with connect(strict, sent) as connection:
+        assert connection.recv(1) == b""
+
+
+def test_those_who_send_nothing_keep_out_nobody(strict: House) -> None:
+    with contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(connect(strict, b"GET / HTTP/1.1\r\nX: ")) for _ in range(4 * ROOM)]
+        for _ in range(3):
+            assert httpx.get(f"{strict.address}/healthz").status_code == 200
+        with contextlib.suppress(ConnectionResetError):
+            assert slow[0].recv(1) == b""
+
+
+def test_a_request_that_takes_too_long_is_503(strict: House) -> None:
+    device = strict.sign_in(strict.add("client"))
+    with contextlib.closing(sqlite3.connect(strict.url.removeprefix("sqlite:///"), isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        answer = strict.ask("PATCH", f"/sessions/session-client-u/{device.session}/", device, json={"name": "Mine"})
+        other.execute("ROLLBACK")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert answer.json()["detail"].startswith("This took too long.")
+    assert strict.ask("GET", "/sessions/session-client-l/", device).status_code == 200
+
+
+# What is kept of it
+
+
+def test_each_answer_has_an_id_that_is_in_the_log_too(strict: House) -> None:
+    device = strict.sign_in(strict.add("user"))
+    answers = [
+        strict.ask("GET", "/sessions/session-user-l/", device),
+        strict.ask("GET", "/sessions/session-user-l/", device),
+        strict.client.get("/sessions/session-user-l/"),
+        strict.client.get("/sign-in/"),
+        strict.client.get("/nowhere/"),
+        strict.client.get("/sessions/session-user-l/", headers={"Host": "elsewhere.example"}),
+    ]
+    ids = [answer.headers["X-Request-Id"] for answer in answers]
+    assert len(set(ids)) == len(ids)
+    assert all(re.fullmatch("[0-9a-f]{16}", one) for one in ids)
+
+    def lines() -> list[dict[str, object]]:
+        logged = (line for line in strict.log.read_text().splitlines() if line.startswith("{"))
+        told = {line["id"]: line for line in map(json.loads, logged) if line["event"] == "request"}
+        return [told[one] for one in ids if one in told]
+
+    logged = wait_until(lambda: len(lines()) == len(ids) and lines())
+    assert [line["status"] for line in logged] == [answer.status_code for answer in answers]
+    assert [line["level"] for line in logged] == ["info", "info", "warning", "info", "info", "warning"]
+    assert [line.get("ip") for line in logged] == [None, None, "127.0.0.1", None, None, "127.0.0.1"]
