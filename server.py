@@ -45,6 +45,7 @@ from models.migrating import NewerTables
 from models.origins import make_origin
 from models.passwords import Passwords, WeakPassword
 from models.places import Places
+from models.retention import Retention, forget_sessions
 from models.schema import KINDS, Kind
 from models.settings import InvalidSettings, LogSettings, Settings
 from models.sqlite import SQLiteDatabase
@@ -53,6 +54,7 @@ from models.tokens import LARGEST_ID, Tokens
 
 ACTIVITY_SECONDS = 5
 SWEEP_MOST = 500
+FORGET_REST_SECONDS = 0.05
 
 log = structlog.get_logger("server")
 
@@ -150,6 +152,7 @@ async def serve(settings: Settings, listening: list[socket.socket], line: worker
         asyncio.create_task(_beat(application)),
         asyncio.create_task(_repeat(ACTIVITY_SECONDS, parts.activity.write)),
         asyncio.create_task(_repeat(settings.sessions.sweep_seconds, lambda: sweep(parts.database, settings))),
+        asyncio.create_task(_repeat(settings.sessions.sweep_seconds, forgetting(parts.database, settings))),
     ]
     # What was made so far stays: the collector need not look at it again with each of its rounds.
     gc.collect()
@@ -182,6 +185,23 @@ async def sweep(database: Database, settings: Settings) -> None:
     for kind in KINDS.values():
         while await database.write(sessions.sweep, kind, clock.now(), SWEEP_MOST) == SWEEP_MOST:
             pass
+
+
+def forgetting(database: Database, settings: Settings) -> Callable[[], Awaitable[None]]:
+    """What takes addresses that are kept no longer out of events and sessions; it goes on where it was."""
+    retention = Retention()
+
+    async def forget() -> None:
+        if settings.events.keep_addresses is None:
+            return
+        before = clock.now() - settings.events.keep_addresses
+        while await database.write(retention.forget, before):  # noqa: ASYNC110
+            # Others write meanwhile.
+            await asyncio.sleep(FORGET_REST_SECONDS)
+        for kind in KINDS.values():
+            await database.write(forget_sessions, kind, before)
+
+    return forget
 
 
 async def _beat(application: Application) -> None:

@@ -238,6 +238,17 @@ class GuessSettings(Section):
         return timedelta(hours=self.forget_hours)
 
 
+class EventSettings(Section):
+    """What is kept of what happened."""
+
+    keep_addresses_days: Annotated[Integer, Field(ge=0, le=36_500)] = 365
+
+    @property
+    def keep_addresses(self) -> timedelta | None:
+        """How long the addresses that requests came from are kept; None: for good."""
+        return timedelta(days=self.keep_addresses_days) if self.keep_addresses_days else None
+
+
 class MailSettings(Section):
     """How mail is sent; without a host it goes to the log."""
 
@@ -296,6 +307,7 @@ class Settings(BaseSettings):
     sessions: SessionSettings = SessionSettings()
     accounts: AccountSettings = AccountSettings()
     guesses: GuessSettings = GuessSettings()
+    events: EventSettings = EventSettings()
     mail: MailSettings = MailSettings()
     sms: SmsSettings = SmsSettings()
     places: PlaceSettings = PlaceSettings()

@@ -1,0 +1,104 @@
+"""Addresses are forgotten after their time, and nothing else is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from models import clock, events, retention
+from models.events import EVENTS, Type
+from models.origins import Origin
+from models.retention import STEP, Retention
+from models.schema import KINDS
+from tests.conftest import House, open_database, start_server, wait_until
+
+NOW = clock.now()
+DAY = timedelta(days=1)
+ORIGIN = Origin("192.0.2.1", "Thing/1", "DE")
+
+
+def test_addresses_of_old_events_go_and_all_else_of_them_stays(house: House) -> None:
+    account = house.add("user")
+
+    def write(db: Session) -> None:
+        for days in (3, 1):
+            made = events.make(KINDS["user"], account.id, Type.REFUSED, NOW - days * DAY, device="Thing/1",
+                               origin=ORIGIN)  # fmt: skip
+            events.append(db, made | {"target": f"t{days}", "network": f"n{days}"})
+
+    def read(db: Session) -> list[Any]:
+        columns = EVENTS.c
+        asked = select(columns.ip, columns.network, columns.target, columns.device, columns.country)
+        mine = (columns.account_id == account.id) & (columns.kind == "user") & (columns.type == "refused")
+        return [tuple(row) for row in db.execute(asked.where(mine).order_by(columns.id)).all()]
+
+    house.write(write)
+    # The log is written in order: this one's first event is the oldest that is looked at.
+    first = house.read(lambda db: db.scalar(select(func.min(EVENTS.c.id)).where(EVENTS.c.account_id == account.id)))
+    house.write(retention.forget_events, first - 1, NOW - 2 * DAY)
+    old, young = read_back = house.read(read)
+    assert len(read_back) == 2
+    assert old == (None, None, "t3", "Thing/1", "DE")
+    assert young == ("192.0.2.1", "n1", "t1", "Thing/1", "DE")
+
+
+def test_addresses_of_old_sessions_go_and_their_places_stay(house: House) -> None:
+    old, young = house.sign_in(house.add("client")), house.sign_in(house.add("client"))
+    sessions = KINDS["client"].sessions
+    house.write(
+        lambda db: (
+            db.execute(update(sessions).where(sessions.c.id == old.session).values(created_at=NOW - 3 * DAY)) and None
+        )
+    )
+    house.write(retention.forget_sessions, KINDS["client"], NOW - 2 * DAY)
+    ips = dict(house.read(lambda db: db.execute(select(sessions.c.id, sessions.c.ip)).all()))
+    assert (ips[old.session], ips[young.session]) == ("", "127.0.0.1")
+    details = house.ask("GET", f"/sessions/session-client-r/{old.session}/", old).json()
+    assert details["ip"] == ""
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_the_server_forgets_step_by_step_however_many_there_are(
+    make_url: Callable[[str], str], tmp_path: Path, kind: str
+) -> None:
+    url = make_url(kind)
+
+    async def prepare() -> None:
+        database = open_database(url)
+        await database.migrate()
+        made = [
+            events.make(KINDS["user"], None, Type.REFUSED, NOW - (3 if number < 2 * STEP else 1) * DAY, origin=ORIGIN)
+            for number in range(2 * STEP + 10)
+        ]
+        await database.write(events.append, *made)
+        await database.close()
+
+    async def count() -> int:
+        database = open_database(url)
+        counted = await database.read(
+            lambda db: db.scalar(select(func.count()).select_from(EVENTS).where(EVENTS.c.ip.is_not(None)))
+        )
+        await database.close()
+        return int(counted or 0)
+
+    asyncio.run(prepare())
+    server = start_server(tmp_path, url, SESSIONS_EVENTS__KEEP_ADDRESSES_DAYS="2", SESSIONS_SESSIONS__SWEEP_SECONDS="1")
+    try:
+        wait_until(lambda: asyncio.run(count()) == 10)
+    finally:
+        server.stop()
+
+
+def test_what_was_gone_through_is_not_gone_through_again(house: House) -> None:
+    house.sign_in(house.add("user"))
+    one = Retention()
+    while house.write(one.forget, NOW - 1000 * DAY):
+        pass
+    assert one.done == 0
