@@ -17,7 +17,7 @@ TOTAL = $(PY) -m coverage report --format=total --include='handlers/*,models/*'
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test check lint types templates coverage text screenshots lock clean
+.PHONY: help run demo test check lint types templates coverage text screenshots audit lock clean
 
 help: ## Print this list
 	@echo "make TARGET, where TARGET is one of:"
@@ -61,6 +61,11 @@ text: $(VENV)/.dev ## Bring the catalogues in locale/ up to date with the texts 
 
 screenshots: $(VENV)/.dev ## Take the pictures that the README shows
 	$(PY) -m tests.browser.screenshots docs/screenshots
+
+audit: $(VENV)/.dev ## Ask PyPI whether a hole is known in what requirements.txt pins
+	@test -x $(VENV)/audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)/audit && \
+		$(VENV)/audit/bin/pip --disable-pip-version-check install -qq pip-audit; }
+	$(VENV)/audit/bin/pip-audit --strict --requirement requirements.txt --require-hashes --disable-pip --progress-spinner off
 
 lock: $(VENV)/.dev ## Remake both lock files from pyproject.toml (UPGRADE=1: with the newest versions)
 	$(COMPILE) --output-file=requirements.txt pyproject.toml

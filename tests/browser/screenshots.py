@@ -17,8 +17,9 @@ from playwright.sync_api import Browser, sync_playwright
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from models import accounts, clock, sessions
+from models import accounts, clock, events, sessions
 from models.devices import describe
+from models.events import Type
 from models.origins import Origin
 from models.schema import USER
 from models.settings import SessionSettings
@@ -76,7 +77,9 @@ def fill(house: House) -> tuple[str, int]:
         house.write(_change, started.session["id"], values)
         chosen = started.session["id"] if agent == IPHONE else chosen
     stranger = Origin("198.51.100.200", LINUX, "Firefox", "Linux", "computer", "VN")
-    house.write(accounts.refuse, USER, account["id"], stranger, now - timedelta(minutes=50))
+    at = now - timedelta(minutes=50)
+    refused = events.make(USER, account["id"], Type.REFUSED, at, device=stranger.device, origin=stranger)
+    house.write(events.append, refused)
     return phone, chosen
 
 
