@@ -62,7 +62,7 @@ def test_an_end_is_kept_by_two_servers_on_postgresql_through_faults(tmp_path: Pa
 def test_a_cache_of_sessions_is_seen(tmp_path: Path) -> None:
     root = sabotage(tmp_path / "program", "models/principals.py", CACHE)
     report = check(Plan(sqlite_in(tmp_path), (1,), ends=30, crash=True, root=root), tmp_path)
-    assert {"list after the end", "detail after the end"} & report.kinds, report.tell()
+    assert any(kind.endswith(" after the end") for kind in report.kinds), report.tell()
 
 
 def test_an_end_that_is_answered_before_its_commit_is_seen(tmp_path: Path, postgres_alone: Postgres) -> None:
