@@ -31,6 +31,7 @@ from handlers import ROUTES
 from handlers.answers import shape_tokens
 from handlers.application import Application, Parts
 from handlers.direct import DirectDelegate
+from handlers.listening import Listening, raise_limit
 from handlers.live import BEAT_SECONDS
 from handlers.operations import TooLargeHandler, UnknownHandler
 from handlers.requests import RequestLog
@@ -145,7 +146,8 @@ async def serve(settings: Settings, listening: list[socket.socket], line: worker
     parts = open_parts(settings)
     application = make_application(parts)
     server = HTTPServer(application, max_header_size=LARGEST_HEADER, max_body_size=LARGEST_DRAINED)
-    server.add_sockets(listening)
+    raise_limit()
+    server.add_sockets([Listening(fileno=one.detach()) for one in listening])
     chores = [
         asyncio.create_task(parts.delivery.run()),
         asyncio.create_task(parts.tail.run()),
