@@ -118,4 +118,5 @@ def is_unavailable(error: Exception) -> bool:
     """Whether `error` is the database's state and not what it was asked."""
     if isinstance(error, exc.DBAPIError):
         return not isinstance(error, exc.IntegrityError | exc.DataError | exc.ProgrammingError)
-    return isinstance(error, OSError | exc.TimeoutError)
+    # The last two are what a damaged SQLite file can lead its driver to.
+    return isinstance(error, OSError | exc.TimeoutError | MemoryError | UnicodeDecodeError)

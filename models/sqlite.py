@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import quote
 
 from sqlalchemy import Connection, NullPool, create_engine, event, make_url
 from sqlalchemy.orm import Session
@@ -24,6 +26,8 @@ BUSY_MILLISECONDS = 5000
 # So many that a commit is shared, so few that others are read and answered while it is written.
 MOST_IN_A_COMMIT = 32
 LOOK_SECONDS = 0.04
+# What the driver raises where it can't ask, or where what it reads is damaged.
+DAMAGED = (sqlite3.DatabaseError, MemoryError, UnicodeDecodeError)
 
 _NEWEST_EVENT = "SELECT coalesce(max(id), 0) FROM events"
 _EVENTS_SINCE = """
@@ -64,14 +68,17 @@ class SQLiteDatabase(Database):
         self._file.parent.mkdir(parents=True, exist_ok=True)
         # For its owner alone, it holds password hashes; the files that SQLite makes beside it follow it.
         self._file.touch(mode=0o600)
+        # Asked, and not tried: closing a file lets go of every lock that this process has on it.
+        if not os.access(self._file, os.W_OK):
+            raise PermissionError(f"{self._file} may only be read")
         # Transactions are begun and committed by name: the driver's own start too late to be safe.
         self._engine = create_engine(
-            f"sqlite:///{self._file}",
-            poolclass=NullPool,
-            isolation_level="AUTOCOMMIT",
-            connect_args={"check_same_thread": False},
+            "sqlite://", creator=self._connect, poolclass=NullPool, isolation_level="AUTOCOMMIT"
         )
         event.listen(self._engine, "connect", _set_up)
+        self._identity = _identify(self._file)
+        # Set while the file at our path is another than the one that is open.
+        self._is_gone = False
         with _told_apart():
             self._reading = self._engine.connect()
             self._writing = self._engine.connect()
@@ -86,6 +93,7 @@ class SQLiteDatabase(Database):
 
     async def read(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         with _told_apart(), Session(self._reading) as db:
+            self._check_gone()
             return query(db, *args, **kwargs)
 
     async def fetch(self, statement: Statement, values: dict[str, Any]) -> list[tuple[Any, ...]]:
@@ -93,13 +101,15 @@ class SQLiteDatabase(Database):
 
     def fetch_now(self, statement: Statement, values: dict[str, Any]) -> list[tuple[Any, ...]]:
         text, parameters = statement.prepare(self._engine.dialect, values)
+        self._check_gone()
         try:
             return self._read_driver.execute(text, parameters).fetchall()
-        except sqlite3.DatabaseError as error:
+        except DAMAGED as error:
             raise DatabaseUnavailable(str(error)) from error
 
     async def scan(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         def run() -> T:
+            self._check_gone()
             with _told_apart(), self._engine.connect() as connection, Session(connection) as db:
                 return query(db, *args, **kwargs)
 
@@ -116,11 +126,13 @@ class SQLiteDatabase(Database):
 
     async def follow(self, tell: Callable[[Happened], None], ready: Callable[[], object]) -> None:
         with _told_apart():
+            self._look_for_file()
             if self._told is None:
                 self._told = self._read_driver.execute(_NEWEST_EVENT).fetchone()[0]
             version = None
             ready()
             while True:
+                self._look_for_file()
                 # Moves when any other connection commits, this process's or another's; costs two microseconds.
                 if version != (version := self._read_driver.execute("PRAGMA data_version").fetchone()):
                     for row in self._read_driver.execute(_EVENTS_SINCE, (self._told,)).fetchall():
@@ -174,6 +186,8 @@ class SQLiteDatabase(Database):
                     writes.append(write)
                     self._run(write, db)
                 await self._in_thread("COMMIT")
+                # Before anybody is told: what is on disk in no file of ours is kept by nobody.
+                self._look_for_file()
             finally:
                 if self._write_driver.in_transaction:
                     await self._in_thread("ROLLBACK")
@@ -188,6 +202,20 @@ class SQLiteDatabase(Database):
 
     async def _in_thread(self, text: str) -> None:
         await asyncio.get_running_loop().run_in_executor(self._disk, self._write_driver.execute, text)
+
+    def _connect(self) -> sqlite3.Connection:
+        # Where the file is gone, none is made in its place.
+        address = f"file:{quote(str(self._file))}?mode=rw"
+        return sqlite3.connect(address, uri=True, check_same_thread=False)
+
+    def _look_for_file(self) -> None:
+        """Raise DatabaseUnavailable while the file that is open is not the one that others, and a restart, find."""
+        self._is_gone = _identify(self._file) != self._identity
+        self._check_gone()
+
+    def _check_gone(self) -> None:
+        if self._is_gone:
+            raise DatabaseUnavailable("the file was moved, deleted or replaced while it was open")
 
     def _take_waiting(self) -> list[_Write]:
         return [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_IN_A_COMMIT))]
@@ -210,6 +238,15 @@ def _call(query: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
     return query(db, *args, **kwargs)
 
 
+def _identify(file: Path) -> tuple[int, int] | None:
+    """What tells the file at a path from another that takes its place; None where there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _driver(connection: Connection) -> sqlite3.Connection:
     return cast(sqlite3.Connection, connection.connection.driver_connection)
 
@@ -218,7 +255,7 @@ def _driver(connection: Connection) -> sqlite3.Connection:
 def _told_apart() -> Iterator[None]:
     try:
         yield
-    except sqlite3.DatabaseError as error:
+    except DAMAGED as error:
         raise DatabaseUnavailable(str(error)) from error
     except Exception as error:
         if is_unavailable(error):
