@@ -52,12 +52,25 @@ class Tail:
 
     async def run(self) -> None:
         """Follow the log until cancelled, whatever happens to the database."""
+        told = ""
+
+        def begin() -> None:
+            nonlocal told
+            told = ""
+            lost.cancel()
+
         while True:
             lost = asyncio.get_running_loop().call_later(LOST_SECONDS, self._lose)
             try:
-                await self._database.follow(self._dispatch, lost.cancel)
+                await self._database.follow(self._dispatch, begin)
             except DatabaseUnavailable as error:
-                log.warning("the event log can't be followed", error=str(error))
+                # Once, and not several times a second while it lasts.
+                if str(error) != told:
+                    log.warning("the event log can't be followed", error=str(error))
+                told = str(error)
+            except Exception:
+                # Without the tail no stream would close: it goes on whatever happens.
+                log.exception("following the event log failed")
             await asyncio.sleep(AGAIN_SECONDS)
 
     def _dispatch(self, happened: Happened) -> None:
