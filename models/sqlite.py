@@ -124,13 +124,12 @@ class SQLiteDatabase(Database):
         result: T = await write.future
         return result
 
-    async def follow(self, tell: Callable[[Happened], None], ready: Callable[[], object]) -> None:
+    async def follow(self, tell: Callable[[Happened], None], heard: Callable[[], object]) -> None:
         with _told_apart():
             self._look_for_file()
             if self._told is None:
                 self._told = self._read_driver.execute(_NEWEST_EVENT).fetchone()[0]
             version = None
-            ready()
             while True:
                 self._look_for_file()
                 # Moves when any other connection commits, this process's or another's; costs two microseconds.
@@ -138,6 +137,7 @@ class SQLiteDatabase(Database):
                     for row in self._read_driver.execute(_EVENTS_SINCE, (self._told,)).fetchall():
                         self._told = row[0]
                         tell(Happened(*row))
+                heard()
                 await asyncio.sleep(LOOK_SECONDS)
 
     async def migrate(self) -> None:
@@ -148,9 +148,6 @@ class SQLiteDatabase(Database):
                 connection.commit()
 
         await asyncio.get_running_loop().run_in_executor(self._disk, run)
-
-    async def is_current(self) -> bool:
-        return await self.read(lambda db: migrating.is_current(db.connection()))
 
     async def close(self) -> None:
         while self._committing:

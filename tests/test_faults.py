@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import resource
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -22,6 +23,7 @@ import pytest
 
 from handlers.listening import KEPT
 from tests.conftest import PASSWORD, ROOT, Device, House, Server, start_server, wait_until
+from tests.postgres import Postgres, make_database
 
 Strike = Callable[["Place"], AbstractContextManager[None]]
 
@@ -54,11 +56,12 @@ class Place:
         """The device's own list."""
         return self.house.ask("GET", "/sessions/session-user-l/?details=true", self.device)
 
-    def write_everywhere(self) -> dict[str, httpx.Response]:
-        """The answers to writes under each address, asked at once."""
+    def ask_everything(self) -> dict[str, httpx.Response]:
+        """The answers to a read, and to writes under each address, asked at once."""
         house, account = self.house, self.device.account
         form = {"identity": account.contact, "password": PASSWORD, "kind": "user", "next": ""}
         asks: dict[str, Callable[[], httpx.Response]] = {
+            "read": self.read,
             "sessions": lambda: self.rename("struck"),
             "end": lambda: house.ask("DELETE", f"/sessions/session-user-d/{self.device.session}/", self.staff),
             "auth": lambda: house.ask("POST", "/auth/user/token/", json=account.credentials),
@@ -78,13 +81,11 @@ def suffer(place: Place, strike: Strike, *, reads: bool = False) -> None:
     """See what is answered while `strike` lasts, and that all is as it was acknowledged once it is over."""
     assert place.rename("before").status_code == 200
     with strike(place):
-        for name, answer in place.write_everywhere().items():
-            assert_away(answer, "text/html" if name == "page" else "application/json")
-        if reads:
-            assert [one["name"] for one in place.read().json()] == ["before"]
-        else:
-            assert_away(place.read(), "application/json")
-            assert_away(place.house.client.get("/readyz"), "application/json")
+        for name, answer in place.ask_everything().items():
+            if name == "read" and reads:
+                assert [one["name"] for one in answer.json()] == ["before"]
+            else:
+                assert_away(answer, "text/html" if name == "page" else "application/json")
     wait_until(lambda: place.read().status_code == 200)
     assert [one["name"] for one in place.read().json()] == [place.name]
     assert place.rename("after").status_code == 200
@@ -136,9 +137,9 @@ def test_a_file_that_another_program_has_locked(on_file: Place) -> None:
     @contextlib.contextmanager
     def lock(place: Place) -> Iterator[None]:
         with contextlib.closing(sqlite3.connect(place.file, isolation_level=None)) as other:
+            # Closing takes it back.
             other.execute("BEGIN EXCLUSIVE")
             yield
-            other.execute("ROLLBACK")
 
     suffer(on_file, lock, reads=True)
 
@@ -154,8 +155,10 @@ def test_a_full_disk(on_file: Place) -> None:
         with filling.open("wb", buffering=0) as file, contextlib.suppress(OSError):
             while True:
                 file.write(bytes(512))
-        yield
-        filling.unlink()
+        try:
+            yield
+        finally:
+            filling.unlink()
 
     suffer(on_file, fill, reads=True)
 
@@ -167,9 +170,11 @@ def test_a_damaged_file(on_file: Place) -> None:
         whole = {file: file.read_bytes() for file in files}
         for file, content in whole.items():
             overwrite(file, os.urandom(len(content)))
-        yield
-        for file, content in whole.items():
-            overwrite(file, content)
+        try:
+            yield
+        finally:
+            for file, content in whole.items():
+                overwrite(file, content)
 
     suffer(on_file, damage)
 
@@ -182,10 +187,12 @@ def test_a_file_that_is_moved_away_while_the_server_runs(on_file: Place) -> None
         files = list(place.folder.glob("sessions.sqlite3*"))
         for file in files:
             file.rename(away / file.name)
-        wait_until(lambda: place.read().status_code == 503)
-        yield
-        for file in files:
-            (away / file.name).rename(file)
+        try:
+            wait_until(lambda: place.read().status_code == 503)
+            yield
+        finally:
+            for file in files:
+                (away / file.name).rename(file)
 
     suffer(on_file, move)
 
@@ -210,14 +217,96 @@ def limited(place: Place, what: int, most: int) -> Iterator[None]:
     """The running server may have at most so much."""
     before = resource.prlimit(place.server.process.pid, what)
     resource.prlimit(place.server.process.pid, what, (most, before[1]))
-    yield
-    resource.prlimit(place.server.process.pid, what, before)
+    try:
+        yield
+    finally:
+        resource.prlimit(place.server.process.pid, what, before)
 
 
 def overwrite(file: Path, content: bytes) -> None:
     """Write over a file that others have open."""
     with file.open("r+b") as out:
         out.write(content)
+
+
+@pytest.fixture(scope="module")
+def on_postgres(tmp_path_factory: pytest.TempPathFactory, postgres_alone: Postgres) -> Iterator[Place]:
+    """On a PostgreSQL server that nobody else uses, under a name of its own."""
+    url = make_database(postgres_alone.address)
+    query(url, "CREATE ROLE place LOGIN", "GRANT ALL ON SCHEMA public TO place")
+    url = url.replace("//postgres@", "//place@")
+    migrating = {**os.environ, "SESSIONS_DATABASE__URL": url}
+    subprocess.run([sys.executable, ROOT / "server.py", "migrate"], env=migrating, check=True, capture_output=True)
+    folder = tmp_path_factory.mktemp("log")
+    with open_place(folder, folder, url) as place:
+        yield place
+
+
+def test_postgresql_that_is_gone(on_postgres: Place, postgres_alone: Postgres) -> None:
+    @contextlib.contextmanager
+    def take_away(place: Place) -> Iterator[None]:
+        postgres_alone.stop()
+        try:
+            yield
+        finally:
+            postgres_alone.start()
+
+    suffer(on_postgres, take_away)
+
+
+def test_postgresql_that_has_no_connection_left(on_postgres: Place, postgres_alone: Postgres) -> None:
+    as_root = f"{postgres_alone.address}/postgres"
+
+    @contextlib.contextmanager
+    def use_up(place: Place) -> Iterator[None]:
+        cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'place'"
+        query(as_root, "ALTER ROLE place CONNECTION LIMIT 0", cut)
+        try:
+            yield
+        finally:
+            query(as_root, "ALTER ROLE place CONNECTION LIMIT -1")
+
+    suffer(on_postgres, use_up)
+
+
+def test_tables_that_another_program_has_locked(on_postgres: Place) -> None:
+    @contextlib.contextmanager
+    def lock(place: Place) -> Iterator[None]:
+        with subprocess.Popen(["psql", "-q", place.house.url], stdin=subprocess.PIPE, text=True) as other:
+            assert other.stdin
+            other.stdin.write("BEGIN; LOCK TABLE users, user_sessions IN ACCESS EXCLUSIVE MODE;\n")
+            other.stdin.flush()
+            locks = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock'"
+            wait_until(lambda: query(place.house.url, locks) != "0")
+            yield
+
+    suffer(on_postgres, lock)
+
+
+def test_postgresql_that_says_nothing_more(on_postgres: Place, postgres_alone: Postgres) -> None:
+    @contextlib.contextmanager
+    def stop(place: Place) -> Iterator[None]:
+        processes = postgres_alone.list_processes()
+        with place.house.client.stream("GET", "/sessions/live/", headers=place.device.headers, timeout=5) as live:
+            told = live.iter_raw()
+            assert next(told).startswith(b"retry:")
+            for process in processes:
+                os.kill(process, signal.SIGSTOP)
+            try:
+                # Another server may end the session, which this one does not hear of.
+                assert list(told) == []
+                yield
+            finally:
+                for process in processes:
+                    os.kill(process, signal.SIGCONT)
+
+    suffer(on_postgres, stop)
+
+
+def query(url: str, *statements: str) -> str:
+    """What PostgreSQL answers to the last of these, asked past our own engines."""
+    commands = [argument for statement in statements for argument in ("-c", statement)]
+    return subprocess.check_output(["psql", "-qtA", url, *commands], text=True).strip()
 
 
 def test_a_log_that_nobody_reads_any_more(tmp_path: Path) -> None:
