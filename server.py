@@ -32,6 +32,7 @@ from handlers.application import Application, Parts, Refusers
 from handlers.base import make_headers
 from handlers.connections import Connections
 from handlers.direct import DirectDelegate
+from handlers.listening import Listening
 from handlers.live import BEAT_SECONDS
 from handlers.operations import TooLargeHandler, UnfitHandler, UnknownHandler
 from handlers.requests import RequestLog
@@ -145,7 +146,7 @@ async def serve(settings: Settings, listening: list[socket.socket], line: worker
     parts = open_parts(settings)
     application = make_application(parts)
     server = Connections(application, settings.server)
-    server.add_sockets(listening)
+    server.add_sockets([Listening(fileno=one.detach()) for one in listening])
     chores = [
         asyncio.create_task(parts.delivery.run()),
         asyncio.create_task(parts.tail.run()),

@@ -11,6 +11,8 @@ from sqlalchemy import ClauseElement, Dialect, exc
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import SQLCompiler
 
+from models import migrating
+
 P = ParamSpec("P")
 T = TypeVar("T")
 Query = Callable[Concatenate[Session, P], T]
@@ -95,8 +97,8 @@ class Database(ABC):
         """What `query` gives, once all that it wrote is on disk; where it raises, nothing was written."""
 
     @abstractmethod
-    async def follow(self, tell: Callable[[Happened], None], ready: Callable[[], object]) -> None:
-        """Tell of each event from now on, at least once, soon after its commit; `ready` once that has begun.
+    async def follow(self, tell: Callable[[Happened], None], heard: Callable[[], object]) -> None:
+        """Tell of each event from now on, at least once, soon after its commit; `heard` whenever all were told so far.
 
         A call after one that raised begins where that one was interrupted.
         """
@@ -105,9 +107,9 @@ class Database(ABC):
     async def migrate(self) -> None:
         """Bring the tables to what this version expects."""
 
-    @abstractmethod
     async def is_current(self) -> bool:
         """Whether the tables are what this version expects."""
+        return await self.read(lambda db: migrating.is_current(db.connection()))
 
     @abstractmethod
     async def close(self) -> None:
@@ -118,4 +120,5 @@ def is_unavailable(error: Exception) -> bool:
     """Whether `error` is the database's state and not what it was asked."""
     if isinstance(error, exc.DBAPIError):
         return not isinstance(error, exc.IntegrityError | exc.DataError | exc.ProgrammingError)
-    return isinstance(error, OSError | exc.TimeoutError)
+    # The last two are what a damaged SQLite file can lead its driver to.
+    return isinstance(error, OSError | exc.TimeoutError | MemoryError | UnicodeDecodeError)

@@ -49,6 +49,8 @@ class Delivery:
                     pass
             except DatabaseUnavailable as error:
                 log.warning("messages wait: database unavailable", error=str(error))
+            except Exception:
+                log.exception("sending messages failed")
 
     async def send_due(self) -> int:
         """Send the letters that are due now; how many were taken."""

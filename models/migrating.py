@@ -19,6 +19,7 @@ def upgrade(connection: Connection) -> None:
     """Run every migration that `connection`'s database lacks, in the transaction that it is in."""
     if connection.dialect.name == "postgresql":
         # Two that migrate at once: the second waits, and finds nothing left to do.
+        connection.execute(text("SET LOCAL lock_timeout = 0"))
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('sessions migrations'))"))
     if is_current(connection):
         return

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from time import monotonic
 from typing import Any
 
 import asyncpg
@@ -19,6 +20,11 @@ from models.database import Database, DatabaseUnavailable, Happened, P, Query, S
 TRY_AGAIN = {"40P01", "40001"}
 TRIES = 5
 WAIT_SECONDS = 5
+# The longest that a query is waited for; a scan reads more.
+ANSWER_SECONDS = 10
+SCAN_SECONDS = 30
+LEAVE_SECONDS = 1
+LOOK_SECONDS = 0.25
 MARK_SECONDS = 5
 CHANNEL = "sessions_events"
 # What the driver raises while the server is away, or goes away in the middle of a call.
@@ -46,7 +52,7 @@ class PostgresDatabase(Database):
             # Connections past the pool would be made anew each time: four fifths of the throughput.
             max_overflow=0,
             pool_timeout=WAIT_SECONDS,
-            connect_args={"timeout": WAIT_SECONDS},
+            connect_args={"timeout": WAIT_SECONDS, "server_settings": {"lock_timeout": f"{WAIT_SECONDS}s"}},
             # Errors are logged: without what was looked for or written.
             hide_parameters=True,
         )
@@ -56,24 +62,30 @@ class PostgresDatabase(Database):
         self._opening = asyncio.Lock()
 
     async def read(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self._run(query, *args, **kwargs)
+        return await _answer(self._run(query, *args, **kwargs), ANSWER_SECONDS)
 
     async def fetch(self, statement: Statement, values: dict[str, Any]) -> list[asyncpg.Record]:
         text, parameters = statement.prepare(self._engine.dialect, values)
         try:
-            pool = self._pool or await self._open_pool()
-            rows: list[asyncpg.Record] = await pool.fetch(text, *parameters, timeout=WAIT_SECONDS)
-            return rows
+            async with asyncio.timeout(WAIT_SECONDS):
+                pool = self._pool or await self._open_pool()
+                connection = await pool.acquire()
+                try:
+                    rows: list[asyncpg.Record] = await connection.fetch(text, *parameters)
+                    return rows
+                finally:
+                    # A server that hangs does not even let a query go: then its connection is given up.
+                    await pool.release(connection, timeout=LEAVE_SECONDS)
         except AWAY as error:
             raise DatabaseUnavailable(str(error) or type(error).__name__) from error
 
     async def scan(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self._run(query, *args, **kwargs)
+        return await _answer(self._run(query, *args, **kwargs), SCAN_SECONDS)
 
     async def write(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self._run(query, *args, **kwargs)
+        return await _answer(self._run(query, *args, **kwargs), ANSWER_SECONDS)
 
-    async def follow(self, tell: Callable[[Happened], None], ready: Callable[[], object]) -> None:
+    async def follow(self, tell: Callable[[Happened], None], heard: Callable[[], object]) -> None:
         def hear(_connection: object, _process: int, _channel: str, payload: str) -> None:
             tell(Happened(**json.loads(payload)))
 
@@ -90,12 +102,15 @@ class PostgresDatabase(Database):
             # was last known to be heard is told, and what was heard already is told twice.
             for row in await connection.fetch(_EVENTS_SINCE, mark if self._heard is None else self._heard):
                 tell(Happened(**row))
-            ready()
+            marked_at = monotonic()
             while not lost.is_set():
-                # One mark late: what was committed before the last mark has surely been heard.
-                self._heard, mark = mark, await connection.fetchval(_OLDEST_RUNNING, timeout=WAIT_SECONDS)
+                heard()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(lost.wait(), MARK_SECONDS)
+                    await asyncio.wait_for(lost.wait(), LOOK_SECONDS)
+                newest = await connection.fetchval(_OLDEST_RUNNING, timeout=WAIT_SECONDS)
+                if monotonic() - marked_at > MARK_SECONDS:
+                    # One mark late: what was committed before the last mark has surely been heard.
+                    self._heard, mark, marked_at = mark, newest, monotonic()
             raise DatabaseUnavailable("the connection that listens was lost")
         except AWAY as error:
             raise DatabaseUnavailable(str(error) or type(error).__name__) from error
@@ -106,13 +121,6 @@ class PostgresDatabase(Database):
         try:
             async with self._engine.begin() as connection:
                 await connection.run_sync(migrating.upgrade)
-        except Exception as error:
-            raise _told_apart(error) from error
-
-    async def is_current(self) -> bool:
-        try:
-            async with self._engine.connect() as connection:
-                return await connection.run_sync(migrating.is_current)
         except Exception as error:
             raise _told_apart(error) from error
 
@@ -160,6 +168,17 @@ class PostgresDatabase(Database):
         raise AssertionError("the last try returns or raises")
 
 
+async def _answer(running: Coroutine[None, None, T], seconds: float) -> T:
+    """What a query gives; from outside of it, as in time it does not even leave a connection that hangs."""
+    task = asyncio.create_task(running)
+    await asyncio.wait({task}, timeout=seconds)
+    if not task.done():
+        task.cancel()
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        raise DatabaseUnavailable("it does not answer")
+    return task.result()
+
+
 async def _leave(_connection: object) -> None:
     """Leave a connection as it is."""
 
@@ -171,4 +190,5 @@ def _check_open(driver: Any, _record: object, _proxy: object) -> None:
 
 
 def _told_apart(error: Exception) -> Exception:
-    return DatabaseUnavailable(str(error.__cause__ or error)) if is_unavailable(error) else error
+    reason = error.__cause__ or error
+    return DatabaseUnavailable(str(reason) or type(reason).__name__) if is_unavailable(error) else error

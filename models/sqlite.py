@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import quote
 
 from sqlalchemy import Connection, NullPool, create_engine, event, make_url
 from sqlalchemy.orm import Session
@@ -24,6 +26,8 @@ BUSY_MILLISECONDS = 5000
 # So many that a commit is shared, so few that others are read and answered while it is written.
 MOST_IN_A_COMMIT = 32
 LOOK_SECONDS = 0.04
+# What the driver raises where it can't ask, or where what it reads is damaged.
+DAMAGED = (sqlite3.DatabaseError, MemoryError, UnicodeDecodeError)
 
 _NEWEST_EVENT = "SELECT coalesce(max(id), 0) FROM events"
 _EVENTS_SINCE = """
@@ -64,16 +68,24 @@ class SQLiteDatabase(Database):
         self._file.parent.mkdir(parents=True, exist_ok=True)
         # For its owner alone, it holds password hashes; the files that SQLite makes beside it follow it.
         self._file.touch(mode=0o600)
+        # Asked, and not tried: closing a file lets go of every lock that this process has on it.
+        if not os.access(self._file, os.W_OK):
+            raise PermissionError(f"{self._file} may only be read")
         # Transactions are begun and committed by name: the driver's own start too late to be safe.
         self._engine = create_engine(
-            f"sqlite:///{self._file}",
+            "sqlite://",
+            creator=self._connect,
             poolclass=NullPool,
             # Errors are logged: without what was looked for or written.
             hide_parameters=True,
             isolation_level="AUTOCOMMIT",
-            connect_args={"check_same_thread": False},
         )
         event.listen(self._engine, "connect", _set_up)
+        self._identity = _identify(self._file)
+        # Set while the file at our path is another than the one that is open.
+        self._is_gone = False
+        # Set from when damage was read until the file was found whole: what is held in memory would hide it.
+        self._is_damaged = False
         with _told_apart():
             self._reading = self._engine.connect()
             self._writing = self._engine.connect()
@@ -87,7 +99,8 @@ class SQLiteDatabase(Database):
         self._committing: asyncio.Task[None] | None = None
 
     async def read(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        with _told_apart(), Session(self._reading) as db:
+        with self._told_apart(), Session(self._reading) as db:
+            self._check_gone()
             return query(db, *args, **kwargs)
 
     async def fetch(self, statement: Statement, values: dict[str, Any]) -> list[tuple[Any, ...]]:
@@ -95,14 +108,17 @@ class SQLiteDatabase(Database):
 
     def fetch_now(self, statement: Statement, values: dict[str, Any]) -> list[tuple[Any, ...]]:
         text, parameters = statement.prepare(self._engine.dialect, values)
+        self._check_gone()
         try:
             return self._read_driver.execute(text, parameters).fetchall()
-        except sqlite3.DatabaseError as error:
+        except DAMAGED as error:
+            self._note_damage(error)
             raise DatabaseUnavailable(str(error)) from error
 
     async def scan(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         def run() -> T:
-            with _told_apart(), self._engine.connect() as connection, Session(connection) as db:
+            self._check_gone()
+            with self._told_apart(), self._engine.connect() as connection, Session(connection) as db:
                 return query(db, *args, **kwargs)
 
         return await asyncio.get_running_loop().run_in_executor(self._scans, run)
@@ -116,18 +132,25 @@ class SQLiteDatabase(Database):
         result: T = await write.future
         return result
 
-    async def follow(self, tell: Callable[[Happened], None], ready: Callable[[], object]) -> None:
-        with _told_apart():
+    async def follow(self, tell: Callable[[Happened], None], heard: Callable[[], object]) -> None:
+        with self._told_apart():
+            if self._is_damaged:
+                await asyncio.get_running_loop().run_in_executor(self._scans, self._look_for_damage)
+                for driver in (self._read_driver, self._write_driver):
+                    # What they hold in memory was read while the file was damaged.
+                    driver.execute("PRAGMA shrink_memory")
+            self._look_for_file()
             if self._told is None:
                 self._told = self._read_driver.execute(_NEWEST_EVENT).fetchone()[0]
             version = None
-            ready()
             while True:
+                self._look_for_file()
                 # Moves when any other connection commits, this process's or another's; costs two microseconds.
                 if version != (version := self._read_driver.execute("PRAGMA data_version").fetchone()):
                     for row in self._read_driver.execute(_EVENTS_SINCE, (self._told,)).fetchall():
                         self._told = row[0]
                         tell(Happened(*row))
+                heard()
                 await asyncio.sleep(LOOK_SECONDS)
 
     async def migrate(self) -> None:
@@ -138,9 +161,6 @@ class SQLiteDatabase(Database):
                 connection.commit()
 
         await asyncio.get_running_loop().run_in_executor(self._disk, run)
-
-    async def is_current(self) -> bool:
-        return await self.read(lambda db: migrating.is_current(db.connection()))
 
     async def close(self) -> None:
         while self._committing:
@@ -156,7 +176,8 @@ class SQLiteDatabase(Database):
         while self._waiting:
             writes: list[_Write] = []
             try:
-                with _told_apart():
+                with self._told_apart():
+                    self._check_gone()
                     await self._commit(writes)
             except Exception as error:
                 writes = writes or self._take_waiting()
@@ -176,6 +197,8 @@ class SQLiteDatabase(Database):
                     writes.append(write)
                     self._run(write, db)
                 await self._in_thread("COMMIT")
+                # Before anybody is told: what is on disk in no file of ours is kept by nobody.
+                self._look_for_file()
             finally:
                 if self._write_driver.in_transaction:
                     await self._in_thread("ROLLBACK")
@@ -190,6 +213,41 @@ class SQLiteDatabase(Database):
 
     async def _in_thread(self, text: str) -> None:
         await asyncio.get_running_loop().run_in_executor(self._disk, self._write_driver.execute, text)
+
+    def _connect(self) -> sqlite3.Connection:
+        # Where the file is gone, none is made in its place.
+        address = f"file:{quote(str(self._file))}?mode=rw"
+        return sqlite3.connect(address, uri=True, check_same_thread=False)
+
+    def _look_for_file(self) -> None:
+        """Raise DatabaseUnavailable while the file that is open is not the one that others, and a restart, find."""
+        self._is_gone = _identify(self._file) != self._identity
+        self._check_gone()
+
+    def _check_gone(self) -> None:
+        if self._is_gone:
+            raise DatabaseUnavailable("the file was moved, deleted or replaced while it was open")
+        if self._is_damaged:
+            raise DatabaseUnavailable("the file is damaged")
+
+    def _note_damage(self, error: BaseException) -> None:
+        # And none of its subclasses: a lock, a full disk, a mistake of ours leave the file whole.
+        if type(error) in DAMAGED:
+            self._is_damaged = True
+
+    def _look_for_damage(self) -> None:
+        """Read all of the file, on a connection that holds nothing of it yet, to see whether it is whole again."""
+        with _told_apart(), self._engine.connect() as connection:
+            self._is_damaged = _driver(connection).execute("PRAGMA quick_check(1)").fetchone() != ("ok",)
+
+    @contextlib.contextmanager
+    def _told_apart(self) -> Iterator[None]:
+        with _told_apart():
+            try:
+                yield
+            except Exception as error:
+                self._note_damage(getattr(error, "orig", None) or error)
+                raise
 
     def _take_waiting(self) -> list[_Write]:
         return [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_IN_A_COMMIT))]
@@ -212,6 +270,15 @@ def _call(query: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
     return query(db, *args, **kwargs)
 
 
+def _identify(file: Path) -> tuple[int, int] | None:
+    """What tells the file at a path from another that takes its place; None where there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _driver(connection: Connection) -> sqlite3.Connection:
     return cast(sqlite3.Connection, connection.connection.driver_connection)
 
@@ -220,7 +287,7 @@ def _driver(connection: Connection) -> sqlite3.Connection:
 def _told_apart() -> Iterator[None]:
     try:
         yield
-    except sqlite3.DatabaseError as error:
+    except DAMAGED as error:
         raise DatabaseUnavailable(str(error)) from error
     except Exception as error:
         if is_unavailable(error):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Protocol
 
 import structlog
 
 from models.database import Database, DatabaseUnavailable, Happened
 
-# What wakes a live stream comes at most so late; so long a tail may be lost before its streams are closed.
-LOST_SECONDS = 0.8
+# So long the log may go unheard before the streams are closed, together.
+LOST_SECONDS = 0.7
+ONCE_MORE_SECONDS = 0.1
 AGAIN_SECONDS = 0.2
 
 log = structlog.get_logger("tail")
@@ -32,6 +34,9 @@ class Tail:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._losing: asyncio.TimerHandle | None = None
+        # Why the log can't be followed, as it was logged.
+        self._why = ""
         self._subscribers: defaultdict[tuple[str, int], set[Subscriber]] = defaultdict(set)
 
     def subscribe(self, kind: str, account_id: int, subscriber: Subscriber) -> None:
@@ -52,18 +57,39 @@ class Tail:
 
     async def run(self) -> None:
         """Follow the log until cancelled, whatever happens to the database."""
+        self._listen(LOST_SECONDS, self._doubt)
         while True:
-            lost = asyncio.get_running_loop().call_later(LOST_SECONDS, self._lose)
             try:
-                await self._database.follow(self._dispatch, lost.cancel)
+                await self._database.follow(self._dispatch, self._hear)
             except DatabaseUnavailable as error:
-                log.warning("the event log can't be followed", error=str(error))
+                # Once, and not several times a second while it lasts.
+                if str(error) != self._why:
+                    log.warning("the event log can't be followed", error=str(error))
+                self._why = str(error)
+            except Exception:
+                # Without the tail no stream would close: it goes on whatever happens.
+                log.exception("following the event log failed")
             await asyncio.sleep(AGAIN_SECONDS)
 
     def _dispatch(self, happened: Happened) -> None:
         for subscriber in list(self._subscribers.get((happened.kind, happened.account_id), ())):
             subscriber.wake(happened)
 
+    def _hear(self) -> None:
+        """All that was committed so far has been told."""
+        self._why = ""
+        self._listen(LOST_SECONDS, self._doubt)
+
+    def _doubt(self) -> None:
+        """Nothing was heard, or this loop was itself too late to hear it: what waits is heard meanwhile."""
+        self._listen(ONCE_MORE_SECONDS, self._lose)
+
     def _lose(self) -> None:
         for subscriber in self.all():
             subscriber.lose()
+        self._listen(LOST_SECONDS, self._doubt)
+
+    def _listen(self, seconds: float, otherwise: Callable[[], None]) -> None:
+        if self._losing:
+            self._losing.cancel()
+        self._losing = asyncio.get_running_loop().call_later(seconds, otherwise)

@@ -44,6 +44,12 @@ class Postgres:
         self.stop("immediate")
         self.start()
 
+    def list_processes(self) -> list[int]:
+        """The server and all that it started."""
+        parent = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
+        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        return [parent, *map(int, children)]
+
     def _control(self, *arguments: object) -> None:
         run_as_postgres("pg_ctl", "-D", self.folder / "data", *arguments)
 

@@ -12,8 +12,9 @@ import orjson
 # A connection is left after so many requests: the next may reach another worker.
 MOST_REQUESTS = 20
 MOST_KEPT = 12
-# Longer than the server's own waits for its database together: who answers later hangs.
-PATIENCE = 20
+# Who answers later hangs: longer than the server waits for its database, and than workers take to start where others
+# hold the cores, as connections wait for them.
+PATIENCE = 60
 
 
 class Broken(Exception):
