@@ -157,7 +157,7 @@ def test_no_page_is_heavy_asks_another_host_or_jumps(site: House, open_page: Ope
 
 def weigh(site: House, open_page: Open, account: Account | None, address: str) -> float:
     """The bytes on the wire of a page's first load in Russian, which needs most, once it is seen to be still."""
-    page = open_page(account, address, locale="ru")
+    page = open_page(account, address, 1440, locale="ru")
     network = page.context.new_cdp_session(page)
     network.send("Network.enable")
     network.send("Network.setCacheDisabled", {"cacheDisabled": True})
