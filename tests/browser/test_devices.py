@@ -144,13 +144,14 @@ def test_a_page_whose_stream_was_cut_follows_again_from_where_it_was(site: House
     first = site.sign_in(account, "First/1.0")
     expect(page.locator(f"#device-{first.session}")).to_be_visible()
 
-    with page.expect_request("**/live/") as following:
+    # Workers take their time to start where all cores are busy.
+    with page.expect_request("**/live/", timeout=60_000) as following:
         # New workers take over, and the old ones let their streams go.
         os.kill(site.pid, signal.SIGHUP)
     second = site.sign_in(account, "Second/1.0")
 
     assert int(following.value.all_headers()["last-event-id"]) > 0
-    expect(page.locator(f"#device-{second.session}")).to_be_visible()
+    expect(page.locator(f"#device-{second.session}")).to_be_visible(timeout=60_000)
 
 
 def test_the_keyboard_alone_ends_a_device_and_the_focus_goes_to_what_was_done(site: House, open_page: Open) -> None:
