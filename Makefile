@@ -17,7 +17,7 @@ TOTAL = $(PY) -m coverage report --format=total --include='handlers/*,models/*'
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test check lint types templates coverage text screenshots audit lock clean
+.PHONY: help run demo test check lint types templates coverage text browse screenshots audit lock clean
 
 help: ## Print this list
 	@echo "make TARGET, where TARGET is one of:"
@@ -58,6 +58,9 @@ text: $(VENV)/.dev ## Bring the catalogues in locale/ up to date with the texts 
 	@for language in en ru; do $(PYBABEL) update --input-file=locale/messages.pot --output-dir=locale \
 		--locale=$$language --no-fuzzy-matching --ignore-obsolete --width=110; done
 	@rm locale/messages.pot
+
+browse: $(VENV)/.dev ## Look at every page in every state, size, light and language, by axe (some minutes)
+	BROWSE=all $(PY) -m pytest tests/browser/test_pages.py --numprocesses=$(shell nproc)
 
 screenshots: $(VENV)/.dev ## Take the pictures that the README shows
 	$(PY) -m tests.browser.screenshots docs/screenshots

@@ -78,6 +78,8 @@ class House:
         self.url = url
         self.run = run
         self.log = log
+        # The parent of the server's workers, where a test tells.
+        self.pid = 0
         self.database = open_database(url)
         self.client = httpx.Client(base_url=address, headers={"User-Agent": "tests/1"}, timeout=20, verify=NO_TLS)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,22 +32,36 @@ def chromium() -> Iterator[Browser]:
             pytest.fail(message)
         pytest.skip(message)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        # With the memory of pages that people's browsers have, and playwright's has not.
+        without = ["--disable-back-forward-cache"]
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"], ignore_default_args=without
+        )
         yield browser
         browser.close()
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """The server, with two workers."""
-    url = f"sqlite:///{tmp_path_factory.mktemp('database')}/sessions.sqlite3"
-    server = start_server(tmp_path_factory.mktemp("server"), url, "--workers", "2")
+@contextlib.contextmanager
+def run_site(folder: Path, **settings: str) -> Iterator[House]:
+    """A server with two workers, on an empty database."""
+    url = f"sqlite:///{folder}/sessions.sqlite3"
+    server = start_server(folder, url, "--workers", "2", **settings)
     # Playwright keeps a loop in this thread: the database is asked from another.
-    with ThreadPoolExecutor(1) as thread, asyncio.Runner() as runner:
+    with ThreadPoolExecutor(1) as thread:
+        runner = asyncio.Runner()
         opened = House(server.address, url, lambda work: thread.submit(runner.run, work).result(), server.log)
+        opened.pid = server.process.pid
         yield opened
         opened.close()
+        thread.submit(runner.close).result()
     assert server.stop() == 0, server.log.read_text()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """The server that the tests of a file share."""
+    with run_site(tmp_path_factory.mktemp("site")) as opened:
+        yield opened
 
 
 def sign_in(site: House, context: BrowserContext, account: Account, agent: str) -> None:

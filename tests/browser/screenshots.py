@@ -18,7 +18,6 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from models import accounts, clock, events, sessions
-from models.devices import describe
 from models.events import Type
 from models.origins import Origin
 from models.schema import USER
@@ -64,8 +63,7 @@ def fill(house: House) -> tuple[str, int]:
     account = house.write(accounts.create, USER, fields, password_hash(), None, now - timedelta(days=300))
     chosen = 0
     for agent, ip, country, name, novelty, days, hours in sorted(DEVICES, key=lambda device: -device[5]):
-        made = describe(agent)
-        origin = Origin(ip, agent, made.browser, made.os, made.kind, country)
+        origin = Origin(ip, agent, country).described()
         at = now - timedelta(days=days)
         started = house.write(sessions.start, USER, account["id"], password_hash(), None, origin, settings, at)
         values = {
@@ -76,7 +74,7 @@ def fill(house: House) -> tuple[str, int]:
         }
         house.write(_change, started.session["id"], values)
         chosen = started.session["id"] if agent == IPHONE else chosen
-    stranger = Origin("198.51.100.200", LINUX, "Firefox", "Linux", "computer", "VN")
+    stranger = Origin("198.51.100.200", LINUX, "VN").described()
     at = now - timedelta(minutes=50)
     refused = events.make(USER, account["id"], Type.REFUSED, at, device=stranger.device, origin=stranger)
     house.write(events.append, refused)

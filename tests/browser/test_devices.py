@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import time
 
 import pytest
 from playwright.sync_api import expect
+from sqlalchemy import text
 
-from handlers import ROUTES
 from tests.browser.conftest import Open
 from tests.conftest import House
 
 KIND_NAMES = ["user", "client"]
 TABS = ["Devices", "Activity", "Account"]
-needs_live = pytest.mark.skipif("/live/" not in [route[0] for route in ROUTES], reason="the stream is not here yet")
 
 
-@needs_live
 @pytest.mark.parametrize("kind", KIND_NAMES)
 def test_a_device_that_another_ends_is_at_the_sign_in_page_within_a_second_and_a_third_one_stays(
     site: House, open_page: Open, kind: str
@@ -42,7 +42,6 @@ def test_a_device_that_another_ends_is_at_the_sign_in_page_within_a_second_and_a
     expect(third.get_by_role("heading", level=1)).to_have_text("Where you are signed in")
 
 
-@needs_live
 def test_a_device_that_signs_in_appears_without_a_reload_and_what_was_typed_stays(site: House, open_page: Open) -> None:
     account = site.add("user")
     for number in range(8):
@@ -59,7 +58,6 @@ def test_a_device_that_signs_in_appears_without_a_reload_and_what_was_typed_stay
     expect(page.locator("[data-device]:visible")).to_have_count(1)
 
 
-@needs_live
 def test_a_hidden_page_follows_nothing_and_catches_up_when_it_is_shown(site: House, open_page: Open) -> None:
     account = site.add("client")
     page = open_page(account)
@@ -77,7 +75,6 @@ def test_a_hidden_page_follows_nothing_and_catches_up_when_it_is_shown(site: Hou
     expect(page.locator(f"#device-{device.session}")).to_be_visible()
 
 
-@needs_live
 def test_a_page_that_is_offline_says_so_and_recovers_by_itself(site: House, open_page: Open) -> None:
     page = open_page(site.add("user"))
     page.context.set_offline(True)
@@ -120,6 +117,41 @@ def test_everything_works_without_javascript(site: House, open_page: Open, kind:
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
     page.get_by_role("button", name="Выйти").click()
     page.wait_for_url("**/sign-in/")
+
+
+@pytest.mark.parametrize("kind", KIND_NAMES)
+def test_without_javascript_too_a_device_that_another_ends_is_told_so_and_a_third_one_stays(
+    site: House, open_page: Open, kind: str
+) -> None:
+    account = site.add(kind)
+    first, second, third = (open_page(account, java_script_enabled=False) for _ in range(3))
+    current = second.locator(".this .row").get_attribute("id")
+    first.reload()
+
+    first.locator(f"#{current} button").click()
+    expect(first.get_by_role("status")).to_contain_text("is signed out.")
+    second.get_by_role("link", name="Account").click()
+
+    expect(second.get_by_text("You were signed out here from another of your devices.")).to_be_visible()
+    assert "/sign-in/" in second.url
+    third.reload()
+    expect(third.get_by_role("heading", level=1)).to_have_text("Where you are signed in")
+
+
+def test_a_page_whose_stream_was_cut_follows_again_from_where_it_was(site: House, open_page: Open) -> None:
+    account = site.add("client")
+    page = open_page(account)
+    first = site.sign_in(account, "First/1.0")
+    expect(page.locator(f"#device-{first.session}")).to_be_visible()
+
+    # Workers take their time to start where all cores are busy.
+    with page.expect_request("**/live/", timeout=60_000) as following:
+        # New workers take over, and the old ones let their streams go.
+        os.kill(site.pid, signal.SIGHUP)
+    second = site.sign_in(account, "Second/1.0")
+
+    assert int(following.value.all_headers()["last-event-id"]) > 0
+    expect(page.locator(f"#device-{second.session}")).to_be_visible(timeout=60_000)
 
 
 def test_the_keyboard_alone_ends_a_device_and_the_focus_goes_to_what_was_done(site: House, open_page: Open) -> None:
@@ -185,6 +217,19 @@ def test_back_after_signing_out_shows_no_page_of_the_account(site: House, open_p
 
     page.wait_for_url("**/sign-in/**")
     expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
+
+
+def test_a_page_that_the_browser_kept_in_memory_is_left_once_its_session_is_over(site: House, open_page: Open) -> None:
+    account = site.add("user")
+    page = open_page(account)
+    site.write(
+        lambda db: db.execute(text("DELETE FROM user_sessions WHERE account_id = :id"), {"id": account.id}) and None
+    )
+    expect(page.get_by_role("heading", level=1)).to_have_text("Where you are signed in")
+
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true}))")
+
+    page.wait_for_url("**/sign-in/**")
 
 
 def test_typing_narrows_the_list(site: House, open_page: Open) -> None:
