@@ -36,7 +36,7 @@ from handlers.listening import Listening
 from handlers.live import BEAT_SECONDS
 from handlers.operations import TooLargeHandler, UnfitHandler, UnknownHandler
 from handlers.requests import RequestLog
-from models import accounts, clock, guesses, keys, sessions
+from models import accounts, clock, guesses, keys, restores, sessions
 from models import settings as settings_
 from models.activity import Activity
 from models.contacts import normalise_email, normalise_phone
@@ -152,6 +152,7 @@ async def serve(settings: Settings, listening: list[socket.socket], line: worker
         asyncio.create_task(parts.tail.run()),
         asyncio.create_task(_beat(application)),
         asyncio.create_task(_repeat(ACTIVITY_SECONDS, parts.activity.write)),
+        asyncio.create_task(_repeat(ACTIVITY_SECONDS, remembering(parts.database, settings))),
         asyncio.create_task(_repeat(settings.sessions.sweep_seconds, lambda: sweep(parts.database, settings))),
         asyncio.create_task(_repeat(settings.sessions.sweep_seconds, forgetting(parts.database, settings))),
     ]
@@ -177,6 +178,8 @@ async def serve(settings: Settings, listening: list[socket.socket], line: worker
         chore.cancel()
     await asyncio.gather(*chores, return_exceptions=True)
     application.settings["log_function"].flush()
+    with contextlib.suppress(DatabaseUnavailable):
+        await remembering(parts.database, settings)()
     await close_parts(parts)
 
 
@@ -186,6 +189,23 @@ async def sweep(database: Database, settings: Settings) -> None:
     for kind in KINDS.values():
         while await database.write(sessions.sweep, kind, clock.now(), SWEEP_MOST) == SWEEP_MOST:
             pass
+
+
+def remembering(database: Database, settings: Settings) -> Callable[[], Awaitable[None]]:
+    """What remembers the newest event, so that a database that is restored is known for what it is."""
+    memory, is_told = restores.Memory(settings), False
+
+    async def remember() -> None:
+        nonlocal is_told
+        newest = await database.read(restores.find_to_remember, memory.read())
+        try:
+            memory.keep(newest)
+        except OSError as error:
+            if not is_told:
+                is_told = True
+                log.warning("can't remember the newest event: a restore would go unnoticed", error=str(error))
+
+    return remember
 
 
 def forgetting(database: Database, settings: Settings) -> Callable[[], Awaitable[None]]:
@@ -324,6 +344,15 @@ def make_parser() -> argparse.ArgumentParser:
     for kind in KINDS:
         whose.add_argument(f"--{kind}", type=int, metavar="ID", help=f"the {kind}'s id")
     issue.add_argument("--device", default="issue-token", help="the device that the session is shown with")
+    restored = commands.add_parser(
+        "restored",
+        parents=[common],
+        help="after a back-up was restored: end the sessions that it holds, or keep them",
+        description="A back-up holds sessions that were ended after it was made. Say what becomes of all it holds.",
+    )
+    decision = restored.add_mutually_exclusive_group(required=True)
+    decision.add_argument("--end-all", action="store_true", help="end every session: everybody signs in again")
+    decision.add_argument("--keep", action="store_true", help="they are right as they are")
     commands.add_parser("migrate", parents=[common], help="bring the database's tables to this version")
     return parser
 
@@ -366,10 +395,19 @@ async def greet(settings: Settings, address: str) -> None:
     try:
         await prepare_database(database, may_migrate=isinstance(database, SQLiteDatabase))
         is_empty = await database.read(accounts.is_empty)
+        seen = restores.Memory(settings).read()
+        is_restored = await database.read(restores.is_restored, seen)
     finally:
         await database.close()
     print(f"Sessions answers on {address}", flush=True)
     print(f"  to try each call:  {address}docs/", flush=True)
+    if is_restored:
+        since = f"{seen.at:%Y-%m-%d %H:%M:%S} UTC" if seen else ""
+        log.warning("the database was restored from a back-up: sessions that were ended since are live in it")
+        print(f"  The database is older than what was seen here last ({since}): it was restored from a back-up.")
+        print("  Sessions that were ended since the back-up was made are accepted again. To end all that it holds:")
+        print("    python server.py restored --end-all", flush=True)
+        print("  Or, where they are right as they are, and to be told no more: python server.py restored --keep")
     if is_empty:
         code = key_set.fingerprint("setup", "")[:32]
         print(f"  the first account: {address}setup/{code}/", flush=True)
@@ -489,6 +527,28 @@ def command_migrate(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
+def command_restored(settings: Settings, options: argparse.Namespace) -> int:
+    """Say what becomes of the sessions of a database that was restored."""
+    ended = run(decide_restored(settings, is_ending=options.end_all))
+    print(f"{ended} sessions ended: everybody signs in again." if options.end_all else "The sessions are kept.")
+    return 0
+
+
+async def decide_restored(settings: Settings, *, is_ending: bool) -> int:
+    """End every session or none, and remember the database as it is; how many were ended."""
+    database, ended = open_database(settings), 0
+    try:
+        await prepare_database(database, may_migrate=isinstance(database, SQLiteDatabase))
+        while is_ending and (some := await database.write(restores.end_some, clock.now())):
+            ended += some
+        restores.Memory(settings).keep(await database.read(restores.find_newest))
+    except OSError as error:
+        raise Stop(f"What was seen can't be remembered: {error}") from None
+    finally:
+        await database.close()
+    return ended
+
+
 async def migrate(settings: Settings) -> None:
     """Run the migrations that the database lacks."""
     database = open_database(settings)
@@ -505,6 +565,7 @@ COMMANDS: dict[str, Callable[[Settings, argparse.Namespace], int]] = {
     "add-client": command_add,
     "issue-token": command_issue_token,
     "migrate": command_migrate,
+    "restored": command_restored,
 }
 
 

@@ -42,6 +42,7 @@ SENTENCES: dict[tuple[str, str | None], tuple[str, str, str]] = {
     ("ended", "replaced"): ("repeat", "", N_("{device} signed in again; its session before that ended.")),
     ("ended", "disabled"): ("ban", "notice", N_("{device} was signed out, because the account was disabled.")),
     ("ended", "password"): ("key-round", "", N_("{device} was signed out, because the password was changed.")),
+    ("ended", "restored"): ("history", "", N_("{device} was signed out, because the server was restored.")),
     ("ended", "theft"): (
         "shield-alert",
         "wrong",

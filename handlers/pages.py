@@ -63,6 +63,7 @@ REASONS = {
     "replaced": N_("You were signed out here, because you signed in on this device again."),
     "disabled": N_("This account is disabled."),
     "password": N_("You were signed out here, because the password was changed."),
+    "restored": N_("Everybody was signed out, because the server was restored from a back-up."),
     "theft": N_("You were signed out here, because somebody else used this device's session."),
 }
 

@@ -569,6 +569,8 @@ class _House:
         contacts = [contact for contact in person.kind.contacts if row[contact]]
         for contact in contacts[: chance.randint(1, 2)]:
             at += timedelta(minutes=chance.uniform(0.4, 6))
+            asked_at = at - timedelta(seconds=20)
+            self._write(person, Type.SENT, asked_at, origin=origin, device=origin.device)
             self._change(person, Type.CONFIRMED, at, {f"confirmed_{contact}": True}, None, origin, contact)
         return at
 

@@ -58,6 +58,8 @@ class Cause(StrEnum):
     DISABLED = "disabled"
     PASSWORD = "password"  # noqa: S105
     THEFT = "theft"
+    # The database was restored from a back-up, and what it held was ended.
+    RESTORED = "restored"
 
 
 def make(

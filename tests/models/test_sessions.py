@@ -14,7 +14,7 @@ from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from models import accounts, clock, known_devices, principals, sessions
+from models import accounts, clock, known_devices, principals, restores, sessions
 from models.accounts import ContactTaken
 from models.activity import MOST_IN_A_BATCH, Activity
 from models.database import Database
@@ -593,6 +593,9 @@ def _end_by(store: Store, kind: Kind, account: Row, session: Started, cause: Cau
         case Cause.THEFT:
             for _ in range(3):
                 store.write(sessions.refresh, claims_of(session, 0), ORIGIN, SETTINGS, now + MINUTE)
+        case Cause.RESTORED:
+            while store.write(restores.end_some, now):
+                pass
 
 
 @pytest.mark.parametrize("cause", Cause)
