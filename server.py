@@ -36,12 +36,13 @@ from handlers.listening import Listening
 from handlers.live import BEAT_SECONDS
 from handlers.operations import TooLargeHandler, UnfitHandler, UnknownHandler
 from handlers.requests import RequestLog
-from models import accounts, clock, guesses, keys, restores, sessions
+from models import accounts, clock, counts, guesses, keys, restores, sessions
 from models import settings as settings_
 from models.activity import Activity
 from models.contacts import normalise_email, normalise_phone
 from models.database import Database, DatabaseUnavailable
 from models.delivery import Delivery
+from models.jobs import Jobs
 from models.migrating import NewerTables
 from models.origins import make_origin
 from models.passwords import Passwords, WeakPassword
@@ -55,6 +56,8 @@ from models.tokens import LARGEST_ID, Tokens
 
 ACTIVITY_SECONDS = 5
 SWEEP_MOST = 500
+FOLD_SECONDS = 5
+FORGET_MOST = 200
 FORGET_REST_SECONDS = 0.05
 
 log = structlog.get_logger("server")
@@ -96,6 +99,7 @@ def open_parts(settings: Settings) -> Parts:
         activity=Activity(database, settings.sessions),
         delivery=Delivery(database, key_set, settings.mail, settings.sms),
         tail=Tail(database),
+        jobs=Jobs(database),
     )
 
 
@@ -155,6 +159,8 @@ async def serve(settings: Settings, listening: list[socket.socket], line: worker
         asyncio.create_task(_repeat(ACTIVITY_SECONDS, remembering(parts.database, settings))),
         asyncio.create_task(_repeat(settings.sessions.sweep_seconds, lambda: sweep(parts.database, settings))),
         asyncio.create_task(_repeat(settings.sessions.sweep_seconds, forgetting(parts.database, settings))),
+        asyncio.create_task(_repeat(FOLD_SECONDS, lambda: fold(parts.database))),
+        asyncio.create_task(parts.jobs.run()),
     ]
     # What was made so far stays: the collector need not look at it again with each of its rounds.
     gc.collect()
@@ -208,11 +214,24 @@ def remembering(database: Database, settings: Settings) -> Callable[[], Awaitabl
     return remember
 
 
+async def fold(database: Database) -> None:
+    """Add what came to the counts, and sweep what a cut-off ended, some at a time."""
+    for kind in KINDS.values():
+        while await database.write(sessions.sweep_cut, kind, clock.now()):
+            await database.write(counts.fold)
+    while await database.write(counts.fold):
+        pass
+
+
 def forgetting(database: Database, settings: Settings) -> Callable[[], Awaitable[None]]:
-    """What takes addresses that are kept no longer out of events and sessions; it goes on where it was."""
+    """What deletes old events, and takes addresses that are kept no longer out of the others and out of sessions."""
     retention = Retention()
 
     async def forget() -> None:
+        if settings.events.keep is not None:
+            since = clock.now() - settings.events.keep
+            while await database.write(counts.forget_events, since, FORGET_MOST) == FORGET_MOST:  # noqa: ASYNC110
+                await asyncio.sleep(FORGET_REST_SECONDS)
         if settings.events.keep_addresses is None:
             return
         before = clock.now() - settings.events.keep_addresses
@@ -328,6 +347,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     user.add_argument("--email")
     user.add_argument("--staff", action="store_true", help="may see and end every session")
+    user.add_argument("--viewer", action="store_true", help="may see every session and end only their own")
     commands.add_parser(
         "add-client",
         parents=[common, account],
@@ -456,9 +476,9 @@ def command_add(settings: Settings, options: argparse.Namespace) -> int:
             contacts["phone"] = normalise_phone(contacts["phone"], settings.accounts.country)
     except ValueError as error:
         raise Stop(str(error)) from None
-    staff = {"is_staff": True} if getattr(options, "staff", False) else {}
+    roles = {f"is_{role}": True for role in ("staff", "viewer") if getattr(options, role, False)}
     password, is_made = read_password(options)
-    account_id = run(add(settings, kind, {**fields, **contacts, **staff}, password))
+    account_id = run(add(settings, kind, {**fields, **contacts, **roles}, password))
     print(f"{kind.name} {account_id} made" + (f", with the password {password}" if is_made else ""))
     return 0
 

@@ -7,6 +7,7 @@ from tornado import web
 from handlers import account, register
 from handlers.accounts import AccountHandler
 from handlers.activity import ActivityHandler
+from handlers.desk import AccountsHandler, EndingHandler, EventsHandler, JobHandler, SessionsHandler
 from handlers.devices import DeviceEndHandler, DeviceListHandler, DevicePageHandler, OtherDevicesEndHandler
 from handlers.docs import DOCS_FILE, DocsFileHandler, DocsHandler, OpenApiHandler
 from handlers.live import LiveHandler, LivePageHandler
@@ -46,13 +47,18 @@ API: list[tuple[str, type[web.RequestHandler]]] = [
     (f"/sessions/session-{KIND}-d/{ID}/", SessionEndHandler),
     (f"/sessions/session-{KIND}-d/others/", OtherSessionsHandler),
     ("/sessions/live/", LiveHandler),
+    ("/sessions/", SessionsHandler),
+    ("/sessions/end/", EndingHandler),
+    (f"/sessions/end/{ID}/", JobHandler),
     ("/auth/token/refresh/", RefreshHandler),
     (f"/auth/{KIND}/token/", TokenHandler),
     (f"/auth/{KIND}/register/", RegisterHandler),
     (f"/auth/{KIND}/confirm/", ConfirmHandler),
     (f"/auth/{KIND}/confirm/send/", SendCodeHandler),
     (f"/auth/{KIND}/password/", PasswordHandler),
+    (f"/accounts/{KIND}/", AccountsHandler),
     (f"/accounts/{KIND}/{ID}/", AccountHandler),
+    ("/events/", EventsHandler),
 ]
 
 FILES: list[tuple[str, type[web.RequestHandler]]] = [
@@ -80,6 +86,7 @@ PAGES: list[tuple[str, type[web.RequestHandler]]] = [
     ("/confirm/send/", register.SendCodeHandler),
     ("/reset/", register.ForgottenHandler),
     ("/reset/code/", register.ResetHandler),
+    (f"/reset/{KIND}-{ID}-(?P<code>[0-9a-f]{{48}})/", register.ResetLinkHandler),
     ("/setup/(?P<code>[0-9a-f]+)/", SetupHandler),
     ("/devices/", DeviceListHandler),
     ("/devices/end-others/", OtherDevicesEndHandler),
@@ -106,7 +113,7 @@ STATIC: list[tuple[str, type[web.RequestHandler]]] = [
 
 # What is none of these: programs are told in JSON, people by a page.
 UNKNOWN: list[tuple[str, type[web.RequestHandler]]] = [
-    ("/+(?:sessions|auth|accounts)/.*", UnknownHandler),
+    ("/+(?:sessions|auth|accounts|events)/.*", UnknownHandler),
     (".*", UnknownPageHandler),
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -20,8 +21,9 @@ MOST_ON_A_PAGE = 30
 # Of itself a device may say anything; what turns the text's direction turns it in here alone.
 EMPHASISED = Markup("<b><bdi>{}</bdi></b>")
 
+Sentence = tuple[str, str, str]
 # For each type of event, and where it matters its cause: the icon, how grave it is, and the sentence.
-SENTENCES: dict[tuple[str, str | None], tuple[str, str, str]] = {
+SENTENCES: dict[tuple[str, str | None], Sentence] = {
     ("registered", None): ("user-plus", "", N_("The account was made.")),
     ("confirmed", None): ("badge-check", "on", N_("A contact was confirmed.")),
     ("confirmed", "email"): ("badge-check", "on", N_("The e-mail address was confirmed.")),
@@ -48,6 +50,7 @@ SENTENCES: dict[tuple[str, str | None], tuple[str, str, str]] = {
         "wrong",
         N_("{device} was signed out, because a copy of its session was used elsewhere."),
     ),
+    ("ended", "emergency"): ("siren", "notice", N_("{device} was signed out: staff ended all sessions at once.")),
     ("changed", None): ("at-sign", "notice", N_("A contact was replaced by another.")),
     ("changed", "email"): ("at-sign", "notice", N_("The e-mail address was replaced by another.")),
     ("changed", "phone"): ("phone", "notice", N_("The phone number was replaced by another.")),
@@ -55,6 +58,13 @@ SENTENCES: dict[tuple[str, str | None], tuple[str, str, str]] = {
     ("changed", "no_phone"): ("phone-off", "notice", N_("The phone number was taken away.")),
     ("password_changed", "reset"): ("key-round", "notice", N_("A new password was set by a code.")),
     ("password_changed", None): ("key-round", "notice", N_("The password was changed.")),
+    ("reset_sent", None): ("mail", "notice", N_("Staff sent you a link that sets a new password.")),
+    ("made_staff", None): ("shield-check", "notice", N_("The account was made one of the staff.")),
+    ("unmade_staff", None): ("shield-off", "notice", N_("The account is no longer one of the staff.")),
+    ("made_viewer", None): ("eye", "notice", N_("The account was made a viewer of the staff's desk.")),
+    ("unmade_viewer", None): ("eye-off", "notice", N_("The account is no longer a viewer of the staff's desk.")),
+    # It is of no account; the sessions that it ends are told one by one.
+    ("emergency", None): ("siren", "notice", N_("Staff ended all sessions at once.")),
     ("disabled", None): ("ban", "notice", N_("Staff disabled the account.")),
     ("enabled", None): ("circle-check", "on", N_("Staff enabled the account again.")),
 }
@@ -74,9 +84,11 @@ class Telling:
     ip: str
 
 
-def tell(row: Row, language: Language) -> Telling:
-    """An event in a sentence."""
-    told = SENTENCES.get((row["type"], row["cause"])) or SENTENCES.get((row["type"], None)) or OTHER
+def tell(
+    row: Row, language: Language, sentences: Mapping[tuple[str, str | None], Sentence] = SENTENCES, **names: Markup
+) -> Telling:
+    """An event in a sentence; `names` fill the places that `sentences` have beside the device."""
+    told = sentences.get((row["type"], row["cause"])) or sentences.get((row["type"], None)) or OTHER
     picture, tone, sentence = told
     described = devices.describe(row["device"] or "")
     device = language.device(described.browser, described.os, row["device"] or "")
@@ -85,7 +97,7 @@ def tell(row: Row, language: Language) -> Telling:
         at=row["at"],
         picture=picture,
         tone=tone,
-        text=language.gettext(sentence, device=EMPHASISED.format(device), type=row["type"]),
+        text=language.gettext(sentence, device=EMPHASISED.format(device), type=row["type"], **names),
         place=language.country(row["country"] or ""),
         ip=row["ip"] or "",
     )

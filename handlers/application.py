@@ -14,6 +14,7 @@ from handlers.answers import Answers
 from models.activity import Activity
 from models.database import Database
 from models.delivery import Delivery
+from models.jobs import Jobs
 from models.keys import KeySet
 from models.passwords import Passwords
 from models.places import Places
@@ -45,6 +46,7 @@ class Parts:
     activity: Activity
     delivery: Delivery
     tail: Tail
+    jobs: Jobs
 
 
 class Running(Protocol):

@@ -10,16 +10,21 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from models.accounts import Contact
 
 
-def _is_plain(text: str) -> str:
-    # Controls (NUL, line ends) and the marks that turn text around make one thing look like another.
-    if any(unicodedata.category(character) in ("Cc", "Cs") or character in TURNING for character in text):
+def is_plain(text: str) -> bool:
+    """Whether a text is free of controls (NUL, line ends) and of the marks that turn text around: they make one thing
+    look like another."""
+    return not any(unicodedata.category(character) in ("Cc", "Cs") or character in TURNING for character in text)
+
+
+def _check_plain(text: str) -> str:
+    if not is_plain(text):
         raise ValueError("Leave out control characters.")
     return text
 
 
 TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
-Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200), AfterValidator(_is_plain)]
+Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200), AfterValidator(_check_plain)]
 Filled = Annotated[Text, Field(min_length=1)]
 Secret = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 
@@ -130,11 +135,17 @@ class Naming(Body):
     name: Annotated[Filled, Field(max_length=64)] | None
 
 
+Reason = Annotated[Filled, Field(max_length=500)]
+
+
 class AccountChange(Body):
-    """What staff change of an account."""
+    """What staff change of an account; roles are for users."""
 
     confirmed: Literal[True] | None = None
     disabled: bool | None = None
+    staff: bool | None = None
+    viewer: bool | None = None
+    reason: Reason | None = None
 
 
 # Which body an address takes, by the kind in it.

@@ -113,7 +113,7 @@ class OwnHandler(PageHandler):
     async def prepare(self) -> None:
         await super().prepare()
         if self.visitor:
-            self.visitor = replace(self.visitor, is_staff=False)
+            self.visitor = replace(self.visitor, role="")
 
     async def load(self, id: str) -> Device:
         """One device of whoever asks; 404 where it has no such."""

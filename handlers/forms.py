@@ -67,11 +67,16 @@ class Confirmation(Identity):
     code: Code
 
 
-class Reset(Typed):
+class NewPassword(Typed):
+    """Setting a new password by a link."""
+
+    new_password: Secret
+
+
+class Reset(NewPassword):
     """Setting a new password by a code."""
 
     code: Code
-    new_password: Secret
 
 
 class Fields(Typed):

@@ -9,7 +9,7 @@ from io import BytesIO
 from pathlib import Path
 from zoneinfo import ZoneInfo, available_timezones
 
-from babel import Locale, dates
+from babel import Locale, dates, numbers, units
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.support import NullTranslations, Translations
@@ -84,6 +84,24 @@ class Language:
         if then == today - timedelta(days=1):
             return self.gettext(N_("yesterday"))
         return dates.format_skeleton("MMMMd", then, locale=self.locale) if then.year == today.year else self.day(at)
+
+    def short_day(self, at: datetime) -> str:
+        """8 Sept."""
+        return dates.format_skeleton("MMMd", at.astimezone(self.zone), locale=self.locale)
+
+    def span(self, span: timedelta) -> str:
+        """7 days, 12 hours, 30 minutes: in the largest unit that leaves nothing over."""
+        names = (("day", timedelta(days=1)), ("hour", timedelta(hours=1)), ("minute", timedelta(minutes=1)))
+        name, unit = next(((name, unit) for name, unit in names if not span % unit), names[-1])
+        return units.format_unit(span // unit, f"duration-{name}", locale=self.locale)
+
+    def number(self, count: int) -> str:
+        """12,345."""
+        return numbers.format_decimal(count, locale=self.locale)
+
+    def percent(self, share: float) -> str:
+        """12 %, of a share of one."""
+        return numbers.format_percent(share, locale=self.locale)
 
     def hour(self, at: datetime) -> str:
         """12:22."""

@@ -1,9 +1,10 @@
-"""What is written to an account when somebody signs in to it on a device never seen before."""
+"""What is written to an account: that somebody signed in on a device never seen before; a link for a new password."""
 
 from __future__ import annotations
 
 from handlers import languages
 from handlers.base import BaseHandler
+from models.accounts import TellLink
 from models.announcements import Announcement
 from models.keys import KeySet
 from models.languages import N_
@@ -14,15 +15,11 @@ LINK = "link"
 
 def make_announcement(handler: BaseHandler) -> Announcement:
     """The letter about a sign-in that `handler` takes."""
-    site, keys, asked = (
-        handler.site,
-        handler.parts.keys,
-        languages.choose(handler.request.headers.get("Accept-Language", "")),
-    )
+    site, keys = handler.site, handler.parts.keys
 
     def write(kind: Kind, account: Row, session: Row) -> tuple[str, str]:
-        # In the account's own language: whoever signs in just now may be somebody else.
-        language = languages.Language(account["language"]) if account["language"] in languages.LOCALES else asked
+        # Whoever signs in just now may be somebody else.
+        language = _choose(handler, account)
         _ = language.gettext
         device = language.device(session["browser"], session["os"], session["device"])
         place = language.place(session, handler.parts.places)
@@ -40,6 +37,30 @@ def make_announcement(handler: BaseHandler) -> Announcement:
         return str(_(N_("New device: {device}")).format(device=device)), "\n".join(map(str, lines))
 
     return Announcement(keys, write)
+
+
+def make_reset(handler: BaseHandler) -> TellLink:
+    """The letter with a link that sets a new password, for which staff ask by `handler`."""
+    site = handler.site
+
+    def write(kind: Kind, account: Row, code: str) -> tuple[str, str]:
+        _ = _choose(handler, account).gettext
+        lines = [
+            _(N_("Here you set the password of your account. The link is good for a day and for one use:")),
+            f"{site}/reset/{kind.name}-{account['id']}-{code}/",
+            "",
+            _(N_("If you know nothing of it, ignore this message.")),
+        ]
+        return str(_(N_("A link to set your password"))), "\n".join(map(str, lines))
+
+    return write
+
+
+def _choose(handler: BaseHandler, account: Row) -> languages.Language:
+    """The account's own language, or else the one that `handler` is asked in."""
+    if account["language"] in languages.LOCALES:
+        return languages.Language(account["language"])
+    return languages.choose(handler.request.headers.get("Accept-Language", ""))
 
 
 def name_link(keys: KeySet, kind: Kind, session_id: int) -> str:

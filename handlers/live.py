@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from asyncio import CancelledError, Future
+from asyncio import CancelledError, Future, TimerHandle, get_running_loop
 from typing import NoReturn
 
 import orjson
@@ -16,6 +16,7 @@ from handlers.pages import PageHandler
 from models import clock, principals
 from models.database import Happened
 from models.principals import Principal
+from models.tail import HOUSE
 from models.tokens import Claims
 
 # A reader who lets more than this wait is dropped; it reconnects and looks again.
@@ -23,6 +24,8 @@ MOST_WAITING = 16 * 1024
 # What shows a dead connection, and keeps proxies from closing a quiet one.
 BEAT = b":\n\n"
 BEAT_SECONDS = 30
+# Staff are told of the house no more often.
+HOUSE_SECONDS = 2
 
 # Whatever happened while nobody listened: look again. A new stream asks to be reconnected to quickly.
 LOOK = b"retry: 1000\nevent: device\ndata: {}\n\n"
@@ -31,17 +34,18 @@ LOOK = b"retry: 1000\nevent: device\ndata: {}\n\n"
 class LiveStream:
     """One open stream: all that is kept of the request that opened it."""
 
-    __slots__ = ("_application", "_principal", "_stream")
+    __slots__ = ("_application", "_followed", "_principal", "_stream")
 
     def __init__(self, application: Application, principal: Principal, stream: IOStream) -> None:
         self._application = application
         self._principal = principal
         self._stream = stream
+        # Whose events it tells.
+        self._followed: tuple[str, int] = (principal.kind.name, principal.account_id)
 
     def open(self, headers: httputil.HTTPHeaders) -> None:
         """Begin to tell, after these headers."""
-        kind, account_id = self._principal.kind.name, self._principal.account_id
-        self._application.parts.tail.subscribe(kind, account_id, self)
+        self._application.parts.tail.subscribe(*self._followed, self)
         self._application.streams.add(self)
         self._stream.max_write_buffer_size = MOST_WAITING
         self._stream.set_close_callback(self._forget)
@@ -50,11 +54,21 @@ class LiveStream:
 
     def wake(self, happened: Happened) -> None:
         """Tell what happened; where it is this stream's own session that ended, say so and close."""
-        if happened.type == "ended" and happened.session_id == self._principal.session_id:
+        if self.is_own_end(happened):
             self.end(happened.cause, happened.id)
+            return
+        if happened.type == "emergency":
+            # Whoever is still signed in comes again at once; nobody else is let in.
+            self.lose()
             return
         told = orjson.dumps({"action": happened.type, "session": happened.session_id})
         self.send(b"id: %d\nevent: device\ndata: %b\n\n" % (happened.id, told))
+
+    def is_own_end(self, happened: Happened) -> bool:
+        """Whether this stream's own session ended."""
+        own = self._principal
+        is_own = happened.session_id == own.session_id and happened.kind == own.kind.name
+        return is_own and happened.type == "ended"
 
     def end(self, cause: str | None, event_id: int = 0) -> None:
         """Say that this stream's session has ended, and close."""
@@ -84,9 +98,35 @@ class LiveStream:
             self._stream.write(b"").add_done_callback(lambda _: self._stream.close())
 
     def _forget(self) -> None:
-        kind, account_id = self._principal.kind.name, self._principal.account_id
-        self._application.parts.tail.unsubscribe(kind, account_id, self)
+        self._application.parts.tail.unsubscribe(*self._followed, self)
         self._application.streams.discard(self)
+
+
+class HouseStream(LiveStream):
+    """Tells staff that something happened in the house, however much it was, once in HOUSE_SECONDS: then they look."""
+
+    __slots__ = ("_telling",)
+
+    def __init__(self, application: Application, principal: Principal, stream: IOStream) -> None:
+        super().__init__(application, principal, stream)
+        self._followed = HOUSE
+        self._telling: TimerHandle | None = None
+
+    def wake(self, happened: Happened) -> None:
+        """Say so soon; where it is this stream's own session that ended, say so at once and close."""
+        if self.is_own_end(happened):
+            self.end(happened.cause, happened.id)
+        elif self._telling is None:
+            self._telling = get_running_loop().call_later(HOUSE_SECONDS, self._tell)
+
+    def _tell(self) -> None:
+        self._telling = None
+        self.send(LOOK)
+
+    def _forget(self) -> None:
+        super()._forget()
+        if self._telling:
+            self._telling.cancel()
 
 
 class LiveHandler(ApiHandler):
@@ -109,11 +149,13 @@ class LivePageHandler(PageHandler):
         raise web.HTTPError(403)
 
 
-async def open_stream(handler: BaseHandler, principal: Principal, claims: Claims) -> None:
+async def open_stream(
+    handler: BaseHandler, principal: Principal, claims: Claims, kind: type[LiveStream] = LiveStream
+) -> None:
     """Answer with a stream. The connection leaves Tornado's hands: of a request nothing else is kept."""
     application = handler.application
     application.log_request(handler)
-    stream = LiveStream(application, principal, handler.detach())
+    stream = kind(application, principal, handler.detach())
     handler.on_finish()
     for name, value in (("Content-Type", "text/event-stream"), ("X-Accel-Buffering", "no"), ("Connection", "close")):
         handler.set_header(name, value)

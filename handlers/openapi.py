@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
@@ -14,9 +14,12 @@ from handlers import bodies
 from handlers.answers import DEFAULT_IMAGE
 from handlers.base import FORBIDDEN, NOT_PROVIDED, NOT_VALID
 from handlers.bodies import CONFIRMATION, CONTACT, REGISTRATION, SIGN_IN
+from handlers.desk import Ending
+from handlers.queries import MOST_ON_A_PAGE, EventQuery, ListQuery, SessionQuery
 from handlers.sessions import Page
 from handlers.tokens import WRONG
-from models.schema import KINDS, Kind
+from models.filters import AccountSort, AccountState, SessionSort
+from models.schema import KINDS, USER, Kind
 
 Json = dict[str, Any]
 
@@ -37,6 +40,7 @@ TAGS = {
     "User sessions": "The sessions of users: listed, named, ended.",
     "Client sessions": "The sessions of clients: listed, named, ended.",
     "Live": "What happens, as it happens.",
+    "Desk": "For staff, and for viewers, who may look: every session, account and event.",
     "User accounts": "Registering, confirming and changing users.",
     "Client accounts": "Registering, confirming and changing clients.",
     "Server": "For whoever operates it.",
@@ -123,6 +127,75 @@ DETAILED = {
     }
     for name, session in SESSIONS.items()
 }
+ROLES = ("staff", "viewer")
+COUNT = {"type": "integer", "minimum": 0}
+ID_OR_NULL: Json = {"type": ["integer", "null"], "format": "int64"}
+LIVE = {"sessions": COUNT | {"description": "How many live sessions it has."}}
+KNOWN = {
+    "user": ACCOUNTS["user"] | {"confirmed": True, "disabled": False, "staff": False, "viewer": False, "sessions": 1},
+    "client": ACCOUNTS["client"] | {"confirmed": True, "disabled": False, "sessions": 1},
+}
+JOB_FIELDS: Json = {
+    "id": ID,
+    "state": {"type": "string", "enum": ["waiting", "running", "done", "stopped"],
+              "description": "`stopped`: whoever asked for it is no longer staff."},
+    "total": COUNT | {"description": "How many matched when it was asked for."},
+    "ended": COUNT | {"description": "How many it has ended so far."},
+    "reason": TEXT_OR_NULL,
+    "by": ID | {"description": "The user who asked for it."},
+    "created_at": TIME,
+    "finished_at": {"type": ["string", "null"], "format": "date-time"},
+}  # fmt: skip
+JOB = {
+    "id": 3, "state": "running", "total": 12345, "ended": 600, "reason": "Unused", "by": 1,
+    "created_at": "2021-09-08T15:11:20.864802Z", "finished_at": None,
+}  # fmt: skip
+EVENT_FIELDS: Json = {
+    "id": ID, "at": TIME, "type": TEXT, "cause": TEXT_OR_NULL, "kind": TEXT_OR_NULL, "account_id": ID_OR_NULL,
+    "session_id": ID_OR_NULL, "by_kind": TEXT_OR_NULL, "by_id": ID_OR_NULL, "device": TEXT_OR_NULL,
+    "ip": TEXT_OR_NULL, "country": TEXT_OR_NULL, "reason": TEXT_OR_NULL,
+}  # fmt: skip
+EVENT = {
+    "id": 7, "at": "2021-09-08T15:11:20.864802Z", "type": "ended", "cause": "staff", "kind": "user", "account_id": 5,
+    "session_id": 1, "by_kind": "user", "by_id": 1, "device": "PostmanRuntime/7.28.3", "ip": "203.0.113.7",
+    "country": "RU", "reason": "Unused",
+}  # fmt: skip
+TIME_ASKED = TEXT | {"examples": ["2026-11-24T09:30:00Z"]}
+KIND_ASKED: Json = {"type": "string", "enum": [*KINDS]}
+# What lists are asked for: what it means, and its schema.
+DESK_PARAMETERS: dict[str, tuple[str, Json]] = {
+    "kind": ("Of users or of clients; without it of both.", KIND_ASKED),
+    "account": ("The account's id; give its kind too.", ID),
+    "browser": ("The browser or program, exactly; `-`: none is known.", TEXT | {"maxLength": 100}),
+    "os": ("The system, exactly; `-`: none is known.", TEXT | {"maxLength": 100}),
+    "device_kind": ("phone, tablet, computer, program or unknown.", TEXT | {"maxLength": 100}),
+    "country": ("Two letters (ISO 3166-1); `-`: none is known.", TEXT | {"maxLength": 100}),
+    "ip": ("An address or a network, IPv4 or IPv6: 203.0.113.0/24.", TEXT),
+    "started_from": ("Started then or later.", TIME_ASKED),
+    "started_to": ("Started earlier.", TIME_ASKED),
+    "seen_from": ("Last seen then or later.", TIME_ASKED),
+    "seen_to": ("Last seen earlier.", TIME_ASKED),
+    "idle": ("Not seen for longer: 90m, 12h, 7d.", TEXT | {"pattern": "^[0-9]{1,5}[mhd]$"}),
+    "q": ("How the e-mail address, the phone or the surname begins.", TEXT | {"maxLength": 100}),
+    "device": ("How the User-Agent begins; 64 characters are compared.", TEXT | {"maxLength": 200}),
+    "sort": ("By when they were started or seen; `-`: the latest first.",
+             {"type": "string", "enum": [*get_args(SessionSort)]}),
+    "account_sort": ("By when they were made, or by surname; `-`: the latest first.",
+                     {"type": "string", "enum": [*get_args(AccountSort)]}),
+    "state": ("Confirmed and enabled, still to be confirmed, or disabled.",
+              {"type": "string", "enum": [*get_args(AccountState)]}),
+    "role": ("Only users have one.", {"type": "string", "enum": [*ROLES]}),
+    "type": ("What happened: started, ended, refused, …", TEXT | {"pattern": "^[a-z_]{1,40}$"}),
+    "cause": ("Why: staff, expired, …", TEXT | {"pattern": "^[a-z_]{1,40}$"}),
+    "session": ("The session's id; give its account too.", ID),
+    "by_kind": ("The kind of the account that did it.", KIND_ASKED),
+    "by": ("The id of the account that did it; give its kind too.", ID),
+    "since": ("Then or later.", TIME_ASKED),
+    "until": ("Earlier.", TIME_ASKED),
+    "after": ("Where the page begins: `Link` says it.", TEXT | {"maxLength": 400}),
+    "before": ("Where the page ends: `Link` says it.", TEXT | {"maxLength": 400}),
+    "limit": ("The most to list.", {"type": "integer", "minimum": 1, "maximum": MOST_ON_A_PAGE}),
+}  # fmt: skip
 TOKENS = {
     "access": "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.…",
     "refresh": "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.…",
@@ -153,7 +226,13 @@ def make_document() -> Json:
         "servers": [{"url": "/"}],
         "tags": [{"name": name, "description": description} for name, description in TAGS.items()],
         "security": [{"bearer": []}],
-        "paths": {**paths, "/auth/token/refresh/": {"post": refresh}, **_live_paths(), **_server_paths()},
+        "paths": {
+            **paths,
+            "/auth/token/refresh/": {"post": refresh},
+            **_live_paths(),
+            **_desk_paths(),
+            **_server_paths(),
+        },
         "components": {
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
             "schemas": _body_schemas() | _answer_schemas(),
@@ -243,7 +322,8 @@ def _session_paths(kind: Kind) -> dict[str, Json]:
 
 def _account_paths(kind: Kind) -> dict[str, Json]:
     name, title, tag = kind.name, kind.name.title(), f"{kind.name.title()} accounts"
-    account, changed = ACCOUNTS[name], ACCOUNTS[name] | {"disabled": False}
+    account = ACCOUNTS[name]
+    changed = account | {"disabled": False} | (dict.fromkeys(ROLES, False) if kind is USER else {})
     contact: Json = {kind.contacts[0]: account[kind.contacts[0]]}
     shape = _refer("schemas", title)
     waits = {"detail": "If this contact waits for a code, one is on its way."}
@@ -287,13 +367,68 @@ def _account_paths(kind: Kind) -> dict[str, Json]:
         },
         f"/accounts/{name}/{{id}}/": {
             "patch": _operation(
-                f"change{title}", tag, f"Confirm, disable or enable a {name} (staff)",
+                f"change{title}", tag, f"Confirm, disable or enable a {name}, or give and take a role (staff)",
                 {"200": _answer("The account.", _refer("schemas", f"Changed{title}"), changed)},
-                "Disabling an account ends its sessions.",
+                "Disabling an account ends its sessions. Users can be made `staff`, who may see and end all, and "
+                "`viewer`, who may see it. The last who is staff stays so.",
                 parameters=[_id(f"The {name}'s id.")], body=_body("AccountChange", {"confirmed": True}),
             ),
         },
     }  # fmt: skip
+
+
+def _desk_paths() -> dict[str, Json]:
+    def listed(name: str, schema: str, summary: str, shown: Json, parameters: tuple[str, ...]) -> Json:
+        page = _answer("A page of the list.", {"type": "array", "items": _refer("schemas", schema)}, [shown])
+        page["headers"] = {header: _refer("headers", header) for header in ("X-Total-Count", "Link")}
+        query = [_desk_parameter(parameter) for parameter in (*parameters, "after", "before", "limit")]
+        refused = {"400": _refer("responses", "BadRequest")}
+        told = "Goes on at the address that `Link` names `next`."
+        return {"get": _operation(name, "Desk", summary, {"200": page} | refused, told, parameters=query)}
+
+    def job(description: str, **headers: Json) -> Json:
+        answer = _answer(description, _refer("schemas", "Job"), JOB)
+        return answer | ({"headers": headers} if headers else {})
+
+    sessions = tuple(name for name in SessionQuery.model_fields if name not in ListQuery.model_fields)
+    accounts = ("q", "state", "role", "account_sort")
+    events = tuple(name for name in EventQuery.model_fields if name not in ListQuery.model_fields)
+    location = {"required": True, "description": "Where to ask how far it is.", "schema": TEXT}
+    return {
+        "/sessions/": listed(
+            "listSessions", "KnownSession", "List every live session of the house", {"kind": "user"} | DETAILED["user"],
+            sessions,
+        ),
+        "/sessions/end/": {
+            "post": _operation(
+                "endSessions", "Desk", "End all sessions that match a filter (staff)",
+                {"202": job("It has begun, and goes on some at a time.", Location=location)},
+                "`filter` has the names and values of the list's query; `{}` matches every session. Those that are "
+                "started later are not ended.",
+                body=_body("Ending", {"filter": {"kind": "client", "idle": "90d"}, "reason": "Unused"}),
+            ),
+        },
+        "/sessions/end/{id}/": {
+            "get": _operation(
+                "getEnding", "Desk", "How far the ending of many sessions is", {"200": job("So far.")},
+                parameters=[_id("The id that the answer to beginning it has.")],
+            ),
+        },
+        **{
+            f"/accounts/{name}/": listed(
+                f"list{name.title()}s", f"Known{name.title()}", f"List every {name}", KNOWN[name], accounts
+            )
+            for name in KINDS
+        },
+        "/events/": listed("listEvents", "Event", "List what happened, newest first", EVENT, events),
+    }  # fmt: skip
+
+
+def _desk_parameter(name: str) -> Json:
+    """A parameter of a list's query."""
+    description, schema = DESK_PARAMETERS[name]
+    return {"name": name.rpartition("_")[2] if name == "account_sort" else name, "in": "query",
+            "description": description, "schema": schema}  # fmt: skip
 
 
 def _live_paths() -> dict[str, Json]:
@@ -424,7 +559,7 @@ class _Untitled(GenerateJsonSchema):
 def _body_schemas() -> dict[str, Json]:
     models: list[type[bodies.Body]] = [
         *SIGN_IN.values(), *REGISTRATION.values(), *CONTACT.values(), *CONFIRMATION.values(),
-        bodies.Refresh, bodies.PasswordChange, bodies.Naming, bodies.AccountChange,
+        bodies.Refresh, bodies.PasswordChange, bodies.Naming, bodies.AccountChange, Ending,
     ]  # fmt: skip
     _, made = models_json_schema(
         [(model, "validation") for model in models],
@@ -453,6 +588,15 @@ def _answer_schemas() -> dict[str, Json]:
                 "session": ID | {"description": "The session's id."},
             }
         ),
+        "Job": _object(JOB_FIELDS),
+        "Event": _object(EVENT_FIELDS),
+        "KnownSession": {
+            "oneOf": [
+                _object({"kind": {"type": "string", "const": name}} | own | DETAILS)
+                for name in KINDS
+                for own in [{"id": ID, name: _refer("schemas", name.title()), "device": DEVICE}]
+            ]
+        },
         "Ended": _object({"ended": {"type": "integer", "minimum": 0}}),
         "Detail": _object({"detail": TEXT}),
         "FieldErrors": {
@@ -468,9 +612,11 @@ def _answer_schemas() -> dict[str, Json]:
         title = kind.name.title()
         account = {field: FIELDS[field] for field in kind.fields}
         session = {"id": ID, kind.name: _refer("schemas", title), "device": DEVICE}
+        roles = dict.fromkeys(ROLES, FLAG) if kind is USER else {}
         schemas |= {
             title: _object(account),
-            f"Changed{title}": _object(account | {"disabled": FLAG}),
+            f"Changed{title}": _object(account | {"disabled": FLAG} | roles),
+            f"Known{title}": _object(account | dict.fromkeys(("confirmed", "disabled"), FLAG) | roles | LIVE),
             f"{title}Session": _object(session),
             f"{title}SessionDetails": _object(session | DETAILS),
         }

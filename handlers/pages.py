@@ -58,6 +58,7 @@ REASONS = {
     "owner": N_("You were signed out here from another of your devices."),
     "link": N_("You were signed out here by the link in a message to you."),
     "staff": N_("You were signed out here by the staff."),
+    "emergency": N_("You were signed out here: the staff ended all sessions at once."),
     "expired": N_("You were signed out here after a long time."),
     "cap": N_("You were signed out here, because you signed in on too many other devices."),
     "replaced": N_("You were signed out here, because you signed in on this device again."),
@@ -125,6 +126,8 @@ class PageHandler(BaseHandler):
 
     # Who serves strangers says so.
     is_open: ClassVar[bool] = False
+    # Where whoever leaves an act undone goes.
+    home: ClassVar[str] = HOME
 
     def initialize(self) -> None:
         super().initialize()
@@ -137,6 +140,8 @@ class PageHandler(BaseHandler):
         # What the cookie says, checked; its session may have ended.
         self.claims: Claims | None = None
         self.is_strange_cookie = False
+        # Whether the visitor is staff or a viewer, whatever the page is about.
+        self.has_desk = False
 
     def set_default_headers(self) -> None:
         super().set_default_headers()
@@ -165,8 +170,12 @@ class PageHandler(BaseHandler):
             return
         if self.visitor is None:
             await self.turn_away()
+        self.require_rights()
         if method == "post":
             self.require_own_form()
+
+    def require_rights(self) -> None:
+        """Go on only where whoever is signed in may open the page: here everybody."""
 
     async def _prove(self) -> None:
         self._read_claims()
@@ -176,6 +185,7 @@ class PageHandler(BaseHandler):
         proved = await principals.prove(self.parts.database, self.claims, self.device, now)
         if proved:
             self.visitor = proved[0]
+            self.has_desk = self.visitor.sees_all
             # What a script fetches by itself is no sign that somebody is there.
             if self.request.headers.get("Sec-Fetch-Dest") != "empty":
                 self.parts.activity.note(self.visitor, now)
@@ -333,6 +343,8 @@ class PageHandler(BaseHandler):
             "account": self.account,
             "portrait": self._portrait,
             "unconfirmed": self.unconfirmed,
+            "has_desk": self.has_desk,
+            "home": self.home,
             "path": self.request.path,
             "address": self.request.uri,
             "request": self.request,

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
-from handlers.forms import TAKEN, WRONG_CODE, Confirmation, Form, Identity, Registration, Reset, clean_code
+from tornado import web
+
+from handlers.base import read_id
+from handlers.forms import (
+    TAKEN,
+    WRONG_CODE,
+    Confirmation,
+    Form,
+    FormHandler,
+    Identity,
+    NewPassword,
+    Registration,
+    Reset,
+    clean_code,
+)
 from handlers.pages import HOME
 from handlers.sign_in import EntryHandler
-from models import accounts, clock
+from models import accounts, clock, codes
 from models.accounts import Contact, ContactTaken
 from models.guesses import Purpose
 from models.languages import N_
@@ -235,3 +249,50 @@ class ResetHandler(EntryHandler):
     def _show(self, form: Form, value: str, status: int = 200) -> None:
         fewest = self.parts.settings.accounts.password_length
         self.render_page("reset.html", status, form=form, contact=value, fewest=fewest)
+
+
+class ResetLinkHandler(FormHandler):
+    """Sets the password of the account that staff sent a link to; every session of it ends."""
+
+    is_open = True
+
+    async def get(self, kind: str, id: str, code: str) -> None:
+        await self._check(kind, id, code)
+        self._show(Form())
+
+    async def post(self, kind: str, id: str, code: str) -> None:
+        row = await self._check(kind, id, code)
+        typed, form = self.read_form(NewPassword)
+        of = KINDS[kind]
+        personal = [row[name] for name in (*of.contacts, "surname", "name", "patronymic")]
+        password_hash = await self.hash_new_password(typed.new_password, form, *personal) if typed else None
+        if password_hash is None:
+            self._show(form, 400)
+            return
+        if not await self.parts.database.write(
+            accounts.reset_by_link, of, row["id"], code, password_hash, self.origin, self.parts.keys, clock.now()
+        ):
+            self._refuse()
+        self.drop_cookie("session")
+        self.is_strange_cookie = False
+        self.redirect_to("/sign-in/", N_("The new password is set, and every device is signed out. Sign in with it."))
+
+    async def _check(self, kind: str, id: str, code: str) -> Row:
+        of, database = KINDS[kind], self.parts.database
+        is_good = await database.read(codes.is_link, self.parts.keys, of, read_id(id), code, clock.now())
+        row = await database.read(accounts.get, of, read_id(id)) if is_good else None
+        if row is None or row["disabled_at"] is not None:
+            self._refuse()
+        return row
+
+    def _refuse(self) -> NoReturn:
+        self.render_error(
+            404,
+            self._(N_("This link is no longer good")),
+            self._(N_("It was used, replaced by a newer one, or is older than a day. Ask for a code instead.")),
+            ("/reset/", self._(N_("Set a new password"))),
+        )
+        raise web.Finish
+
+    def _show(self, form: Form, status: int = 200) -> None:
+        self.render_page("reset_link.html", status, form=form, fewest=self.parts.settings.accounts.password_length)

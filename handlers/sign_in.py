@@ -12,7 +12,7 @@ from tornado import web
 from handlers.base import read_id
 from handlers.forms import Form, FormHandler, SignIn
 from handlers.letters import is_link, make_announcement
-from handlers.pages import HOME, LONGEST_COOKIE_SECONDS, REASONS, PageHandler, local_address
+from handlers.pages import LONGEST_COOKIE_SECONDS, REASONS, PageHandler, local_address
 from models import clock, sessions
 from models.accounts import Contact
 from models.guesses import Guess, Purpose
@@ -177,4 +177,4 @@ class EndLinkHandler(PageHandler):
         language = self.language
         device = language.device(row["browser"], row["os"], row["device"]) if row else ""
         place = language.place(row, self.parts.places) if row else ""
-        self.render_page("end.html", row=row, device=device, place=place, is_done=is_done, home=HOME)
+        self.render_page("end.html", row=row, device=device, place=place, is_done=is_done)

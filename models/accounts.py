@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import func, insert, literal, select, text, update
+from sqlalchemy import ColumnElement, func, insert, literal, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -15,8 +16,8 @@ from models.events import Cause, Type
 from models.keys import KeySet
 from models.messages import Channel, Letter
 from models.origins import Origin
-from models.principals import Principal, is_proven
-from models.schema import KINDS, Kind, Row
+from models.principals import Principal, is_proven, is_usable
+from models.schema import KINDS, USER, Kind, Row, fold_text
 from models.settings import AccountSettings
 
 Contact = Literal["email", "phone"]
@@ -25,12 +26,22 @@ CHANNELS: dict[Contact, Channel] = {"email": "mail", "phone": "sms"}
 NOBODY = 0
 # The subject and the text that tell a code, and how many minutes it is good for.
 TellCode = Callable[[str, int], tuple[str, str]]
+# The subject and the text that tell an account of a link, by what the link's address ends in.
+TellLink = Callable[[Kind, Row, str], tuple[str, str]]
 
 
 def tell_code(code: str, minutes: int) -> tuple[str, str]:
     """For whoever has told no language."""
     sentence = f"Your code is {code}. It is good for {minutes} minutes and for one use.\n"
     return f"{code} is your code", sentence + "If you did not ask for it, ignore this message."
+
+
+class LastStaff(Exception):
+    """Nobody would be left who is staff."""
+
+
+class NotAUser(Exception):
+    """Clients have no roles."""
 
 
 class ContactTaken(Exception):
@@ -42,7 +53,14 @@ class ContactTaken(Exception):
 
 
 def create(
-    db: Session, kind: Kind, fields: Mapping[str, Any], password_hash: str, origin: Origin | None, now: datetime
+    db: Session,
+    kind: Kind,
+    fields: Mapping[str, Any],
+    password_hash: str,
+    origin: Origin | None,
+    now: datetime,
+    *,
+    by: Principal | None = None,
 ) -> Row:
     """Make an account with its event; raises ContactTaken."""
     for contact in kind.contacts:
@@ -56,7 +74,7 @@ def create(
         # Two registered at once; the constraint's name or the message says with which contact.
         message = str(error.orig)
         raise ContactTaken("email" if "email" in message and "email" in kind.contacts else "phone") from None
-    events.append(db, events.make(kind, row["id"], Type.REGISTERED, now, origin=origin))
+    events.append(db, events.make(kind, row["id"], Type.REGISTERED, now, by=by, origin=origin))
     return row
 
 
@@ -190,9 +208,8 @@ def reset_password(
         if not codes.use(db, keys, kind, row["id"] if row else NOBODY, f"reset {contact}", code, now) or row is None:
             continue
         known_devices.trust(db, kind, row["id"], device_id, now)
-        change(db, kind, row["id"], now, {"password_hash": new_hash, f"confirmed_{contact}": True})
-        events.append(db, events.make(kind, row["id"], Type.PASSWORD_CHANGED, now, cause="reset", origin=origin))
-        sessions.end_account(db, kind, row["id"], Cause.PASSWORD, now, origin=origin)
+        values = {"password_hash": new_hash, f"confirmed_{contact}": True}
+        _set_password(db, kind, row["id"], values, origin, now)
         return True
     return False
 
@@ -201,10 +218,45 @@ def create_first(
     db: Session, kind: Kind, fields: Mapping[str, Any], password_hash: str, origin: Origin, now: datetime
 ) -> Row | None:
     """Make the first account of all; None where there is one by now."""
-    if db.get_bind().dialect.name == "postgresql":
-        # Two that do so at once: the second waits, and finds the first's.
-        db.execute(text("SELECT pg_advisory_xact_lock(hashtext('sessions setup'))"))
+    # Two that do so at once: the second waits, and finds the first's.
+    _wait_turn(db, "sessions setup")
     return create(db, kind, fields, password_hash, origin, now) if is_empty(db) else None
+
+
+def _wait_turn(db: Session, name: str) -> None:
+    """Wait for whoever does the same to commit; on SQLite writers take turns anyway."""
+    if db.get_bind().dialect.name == "postgresql":
+        db.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": name})
+
+
+@dataclass(frozen=True, slots=True)
+class AccountChange:
+    """What staff change of an account; what is None stays as it is."""
+
+    # By hand; its contacts' flags stay as they are.
+    confirmed: Literal[True] | None = None
+    disabled: bool | None = None
+    staff: bool | None = None
+    viewer: bool | None = None
+
+    def list_values(self, now: datetime) -> dict[str, Any]:
+        """The columns that change."""
+        return {
+            **({"confirmed_by_staff_at": now} if self.confirmed else {}),
+            **({"disabled_at": now if self.disabled else None} if self.disabled is not None else {}),
+            **({"is_staff": self.staff} if self.staff is not None else {}),
+            **({"is_viewer": self.viewer} if self.viewer is not None else {}),
+        }
+
+    def list_events(self) -> list[tuple[Type, str | None]]:
+        """The events that tell of it, each with its cause."""
+        pairs = (
+            (self.disabled, Type.DISABLED, Type.ENABLED),
+            (self.staff, Type.MADE_STAFF, Type.UNMADE_STAFF),
+            (self.viewer, Type.MADE_VIEWER, Type.UNMADE_VIEWER),
+        )
+        told: list[tuple[Type, str | None]] = [(Type.CONFIRMED, "staff")] if self.confirmed else []
+        return told + [(yes if value else no, None) for value, yes, no in pairs if value is not None]
 
 
 def change_by_staff(
@@ -212,35 +264,139 @@ def change_by_staff(
     principal: Principal | None,
     kind: Kind,
     account_id: int,
-    confirmed: bool | None,
-    disabled: bool | None,
+    asked: AccountChange,
+    reason: str | None,
     origin: Origin | None,
     now: datetime,
 ) -> Row | None:
-    """Confirm an account by hand (its contacts' flags stay as they are), disable it, or enable it again.
+    """Confirm an account by hand, disable it, which ends its sessions, or enable it; give or take a role.
 
-    Disabling ends its sessions. None where `principal` is not staff or there is no such account; the
-    operator at the command line is no principal, and may.
+    None where `principal` is not staff or there is no such account; the operator at the command line is no
+    principal, and may. Raises LastStaff, and NotAUser.
     """
-    allowed = [] if principal is None else [literal(principal.is_staff), is_proven(principal, now)]
-    values: dict[str, Any] = {}
-    made: list[tuple[Type, str | None]] = []
-    if confirmed:
-        values["confirmed_by_staff_at"] = now
-        made.append((Type.CONFIRMED, "staff"))
-    if disabled is not None:
-        values["disabled_at"] = now if disabled else None
-        made.append((Type.DISABLED if disabled else Type.ENABLED, None))
-    row = change(db, kind, account_id, now, values, *allowed)
-    if row is None or not made:
-        return row
-    events.append(
-        db, *(events.make(kind, account_id, event, now, cause=cause, by=principal, origin=origin)
-              for event, cause in made)
-    )  # fmt: skip
-    if disabled:
-        sessions.end_account(db, kind, account_id, Cause.DISABLED, now, by=principal, origin=origin)
+    allowed = may_act(principal, now)
+    if kind is not USER and (asked.staff is not None or asked.viewer is not None):
+        if db.scalar(select(literal(1)).where(*allowed)) is None:
+            return None
+        raise NotAUser
+    if kind is USER and (asked.staff is False or asked.disabled):
+        _require_other_staff(db, account_id, allowed)
+    row = change(db, kind, account_id, now, asked.list_values(now), *allowed)
+    if row is None:
+        return None
+    if made := asked.list_events():
+        events.append(
+            db,
+            *(
+                events.make(kind, account_id, event, now, cause=cause, by=principal, origin=origin, reason=reason)
+                for event, cause in made
+            ),
+        )
+    if asked.disabled:
+        sessions.end_account(db, kind, account_id, Cause.DISABLED, now, by=principal, origin=origin, reason=reason)
     return row
+
+
+def may_act(principal: Principal | None, now: datetime) -> list[ColumnElement[bool]]:
+    """Whether the principal may act on accounts: part of every statement that does."""
+    return [] if principal is None else [literal(principal.is_staff), is_proven(principal, now)]
+
+
+def _require_other_staff(db: Session, account_id: int, allowed: list[ColumnElement[bool]]) -> None:
+    """Raise LastStaff where nobody but this account is staff and can sign in."""
+    # Two who unmake each other at once: the second waits, and finds the first's.
+    _wait_turn(db, "sessions staff")
+    users = USER.accounts.c
+    able = select(users.id).where(users.is_staff, is_usable(USER))
+    is_one = db.scalar(able.where(users.id == account_id, *allowed)) is not None
+    if is_one and db.scalar(able.where(users.id != account_id).limit(1)) is None:
+        raise LastStaff
+
+
+def create_by_staff(
+    db: Session,
+    principal: Principal,
+    kind: Kind,
+    fields: Mapping[str, Any],
+    keys: KeySet,
+    origin: Origin,
+    now: datetime,
+    tell: TellLink,
+) -> Row | None:
+    """Make a confirmed account without a password, and send it a link to set one; None where the principal may not.
+
+    Raises ContactTaken.
+    """
+    if db.scalar(select(literal(1)).where(*may_act(principal, now))) is None:
+        return None
+    row = create(db, kind, {**fields, "confirmed_by_staff_at": now}, "", origin, now, by=principal)
+    _send_link(db, kind, row, keys, now, tell)
+    return row
+
+
+def send_reset_link(
+    db: Session,
+    principal: Principal,
+    kind: Kind,
+    account_id: int,
+    keys: KeySet,
+    reason: str | None,
+    origin: Origin,
+    now: datetime,
+    tell: TellLink,
+) -> bool | None:
+    """Send the account a link that sets a new password, good once; staff never see it.
+
+    False where it has no contact or is disabled; None where there is none or the principal may not.
+    """
+    found = select(kind.accounts).where(kind.accounts.c.id == account_id, *may_act(principal, now))
+    row = db.execute(found).mappings().first()
+    if row is None:
+        return None
+    if row["disabled_at"] is not None or not _send_link(db, kind, row, keys, now, tell):
+        return False
+    made = events.make(kind, account_id, Type.RESET_SENT, now, by=principal, origin=origin, reason=reason)
+    events.append(db, made)
+    return True
+
+
+def _send_link(db: Session, kind: Kind, row: Row, keys: KeySet, now: datetime, tell: TellLink) -> bool:
+    """Queue it to a contact that is proved to be the account's own, or else to its first; False where it has none."""
+    given = [contact for contact in kind.contacts if row[contact]]
+    if not given:
+        return False
+    contact = next((contact for contact in given if row[f"confirmed_{contact}"]), given[0])
+    subject, text = tell(kind, row, codes.make_link(db, keys, kind, row["id"], now))
+    messages.queue(db, keys, Letter(CHANNELS[contact], row[contact], subject, text), now)
+    return True
+
+
+def reset_by_link(
+    db: Session,
+    kind: Kind,
+    account_id: int,
+    code: str,
+    new_hash: str,
+    origin: Origin,
+    keys: KeySet,
+    now: datetime,
+) -> bool:
+    """Set the password of the account that a link was sent to, and end every session of it; False where it is used."""
+    row = get(db, kind, account_id)
+    if row is None or row["disabled_at"] is not None:
+        return False
+    if not codes.use(db, keys, kind, account_id, codes.LINK, code, now):
+        return False
+    _set_password(db, kind, account_id, {"password_hash": new_hash}, origin, now)
+    return True
+
+
+def _set_password(
+    db: Session, kind: Kind, account_id: int, values: dict[str, Any], origin: Origin, now: datetime
+) -> None:
+    change(db, kind, account_id, now, values)
+    events.append(db, events.make(kind, account_id, Type.PASSWORD_CHANGED, now, cause="reset", origin=origin))
+    sessions.end_account(db, kind, account_id, Cause.PASSWORD, now, origin=origin)
 
 
 def change(
@@ -248,6 +404,8 @@ def change(
 ) -> Row | None:
     """Change an account, and with it its revision; None where there is none that meets the conditions."""
     accounts = kind.accounts
+    if "surname" in values:
+        values = {**values, "surname_key": fold_text(values["surname"])}
     return (
         db.execute(
             update(accounts)

@@ -13,6 +13,9 @@ from models.schema import Base, Kind
 from models.settings import AccountSettings
 
 CODES = Base.metadata.tables["codes"]
+# The purpose of a link that sets a new password.
+LINK = "link"
+LINK_LIFETIME = timedelta(hours=24)
 
 
 def make(
@@ -25,6 +28,40 @@ def make(
     if made_at and now - made_at < timedelta(seconds=settings.code_again_seconds):
         return None
     code = f"{secrets.randbelow(1_000_000):06}"
+    lifetime = timedelta(minutes=settings.code_minutes)
+    _keep(db, keys, kind, account_id, purpose, code, settings.code_attempts, lifetime, now)
+    return code
+
+
+def make_link(db: Session, keys: KeySet, kind: Kind, account_id: int, now: datetime) -> str:
+    """What the address of a link that sets a new password ends in; the link before it is no longer good."""
+    code = secrets.token_hex(24)
+    # It can't be guessed: no number of tries makes it void, or anybody could.
+    _keep(db, keys, kind, account_id, LINK, code, 2**31 - 1, LINK_LIFETIME, now)
+    return code
+
+
+def is_link(db: Session, keys: KeySet, kind: Kind, account_id: int, code: str, now: datetime) -> bool:
+    """Whether a link is still good; nothing is used up."""
+    columns = CODES.c
+    mine = (columns.kind == kind.name) & (columns.account_id == account_id) & (columns.purpose == LINK)
+    kept = db.scalar(select(columns.hash).where(mine, columns.expires_at > now))
+    return kept is not None and keys.is_fingerprint(kept, LINK, _text(kind, account_id, code))
+
+
+def _keep(
+    db: Session,
+    keys: KeySet,
+    kind: Kind,
+    account_id: int,
+    purpose: str,
+    code: str,
+    attempts: int,
+    lifetime: timedelta,
+    now: datetime,
+) -> None:
+    columns = CODES.c
+    mine = (columns.kind == kind.name) & (columns.account_id == account_id) & (columns.purpose == purpose)
     db.execute(delete(CODES).where(mine))
     db.execute(
         insert(CODES)
@@ -34,12 +71,11 @@ def make(
             account_id=account_id,
             purpose=purpose,
             hash=_hash(keys, kind, account_id, purpose, code),
-            attempts_left=settings.code_attempts,
+            attempts_left=attempts,
             created_at=now,
-            expires_at=now + timedelta(minutes=settings.code_minutes),
+            expires_at=now + lifetime,
         )
     )
-    return code
 
 
 def use(db: Session, keys: KeySet, kind: Kind, account_id: int, purpose: str, code: str, now: datetime) -> bool:

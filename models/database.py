@@ -63,11 +63,11 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """An event as the tail tells it."""
+    """An event as the tail tells it; one without an account concerns every account of its kind."""
 
     id: int
     kind: str
-    account_id: int
+    account_id: int | None
     type: str
     session_id: int | None
     cause: str | None

@@ -41,7 +41,8 @@ OPENED = datetime(2021, 9, 1, 8, 0, 11, 209417, UTC)
 
 HOW_TO = f"""
 Every account here has the password "{PASSWORD}". With the server on the address below, by default
-http://127.0.0.1:8888, these sign in as staff, as user 5 and as client 1:
+http://127.0.0.1:8888, open the desk of the staff at http://127.0.0.1:8888/admin/ as staff@example.com, and the devices
+of user 5 at http://127.0.0.1:8888/ as user3@gmail.com. For programs, these sign in as staff, as user 5 and as client 1:
 
   curl http://127.0.0.1:8888/auth/user/token/ --json '{{"email": "staff@example.com", "password": "{PASSWORD}"}}'
   curl http://127.0.0.1:8888/auth/user/token/ --json '{{"email": "user3@gmail.com", "password": "{PASSWORD}"}}'
@@ -113,12 +114,14 @@ NAMES = {
 ACTS = {
     "sign_in": 58,
     "refused": 10,
+    "asks_code": 2,
     "signs_out": 10,
     "names": 8,
     "ends_another": 6,
     "ends_others": 2,
     "changes_password": 2,
     "staff_ends": 2,
+    "staff_resets": 1,
     "stolen": 0.5,
 }
 
@@ -208,7 +211,8 @@ LATIN = str.maketrans(
     | {"ж": "zh", "х": "kh", "ц": "ts", "ч": "ch", "ш": "sh", "щ": "shch", "ъ": "", "ь": "", "ю": "yu", "я": "ya"}
     | {"ß": "ss", "'": "", " ": ""}
 )
-STAFF, DOCUMENT_USER, PROGRAM, DOCUMENT_CLIENT = ("user", 1), ("user", 5), ("user", 9), ("client", 1)
+STAFF, DEPUTY, VIEWER = ("user", 1), ("user", 2), ("user", 3)
+DOCUMENT_USER, PROGRAM, DOCUMENT_CLIENT = ("user", 5), ("user", 9), ("client", 1)
 # Accounts that are not left to chance, by kind and id.
 KNOWN: dict[tuple[str, int], dict[str, Any]] = {
     STAFF: {
@@ -266,6 +270,7 @@ class _Started:
     origin: Origin
     at: datetime
     used_at: datetime
+    novelty: str = ""
     name: str | None = None
     id: int = 0
 
@@ -279,6 +284,8 @@ class _Person:
     country: Country
     devices: list[_Device] = field(default_factory=list)
     live: list[_Started] = field(default_factory=list)
+    # The devices and the countries that it has signed in from.
+    met: set[str] = field(default_factory=set)
 
     @property
     def key(self) -> tuple[str, int]:
@@ -288,7 +295,7 @@ class _Person:
     @property
     def principal(self) -> Principal:
         """Who acts, whichever the session."""
-        return Principal(self.kind, self.row["id"], 0, bool(self.row.get("is_staff")))
+        return Principal(self.kind, self.row["id"], 0, "staff" if self.row.get("is_staff") else "")
 
 
 async def fill(database: Database, passwords: Passwords, places: Places) -> str:
@@ -344,6 +351,8 @@ class _House:
                 self.people.append(self._make_person(kind, number, created_at))
         stories: dict[tuple[str, int], Callable[[_Person], None]] = {
             STAFF: self._live_as_staff,
+            DEPUTY: self._live_as_deputy,
+            VIEWER: self._live_as_viewer,
             DOCUMENT_USER: self._live_as_in_the_document,
             DOCUMENT_CLIENT: self._live_as_in_the_document,
             PROGRAM: self._live_as_program,
@@ -380,6 +389,7 @@ class _House:
             "device_kind": origin.device_kind,
             "country": origin.country,
             "city": origin.city,
+            "novelty": started.novelty,
             "created_at": started.at,
             "last_seen_at": seen_at,
             "refreshed_at": refreshed_at,
@@ -418,7 +428,7 @@ class _House:
             "updated_at": created_at,
         }
         if kind is USER:
-            row = {"confirmed_email": False, "is_staff": False, **row}
+            row = {"confirmed_email": False, "is_staff": False, "is_viewer": False, **row}
         person = _Person(kind, row, RUSSIA if known else country)
         sorts = ["computer", "phone"] if kind is USER else ["phone"]
         rare = (("computer", 0.5), ("tablet", 0.3), ("phone", 0.2), ("program", 0.12 if kind is USER else 0.03))
@@ -505,9 +515,13 @@ class _House:
         by: _Person | None = None,
         origin: Origin | None = None,
         device: str | None = None,
+        reason: str | None = None,
     ) -> None:
         who = by.principal if by else None
-        made = events.make(person.kind, person.row["id"], event, at, device=device, cause=cause, by=who, origin=origin)
+        made = events.make(
+            person.kind, person.row["id"], event, at,
+            device=device, cause=cause, by=who, origin=origin, reason=reason,
+        )  # fmt: skip
         self._events.append((made, about))
 
     def _sign_in(self, person: _Person, device: _Device, at: datetime) -> _Started:
@@ -515,8 +529,12 @@ class _House:
         if device.device_id:
             for started in [started for started in person.live if started.device_id == device.device_id]:
                 self._end(started, Cause.REPLACED, at, None, origin)
-        started = _Started(person, device.sort, device.device_id, origin, at, at)
-        self._write(person, Type.STARTED, at, about=started, origin=origin, device=origin.device)
+        marks = {"device": origin.device, "country": origin.country}
+        # The very first of an account are new to nobody.
+        new = next((what for what, mark in marks.items() if person.met and mark not in person.met), "")
+        person.met |= set(marks.values())
+        started = _Started(person, device.sort, device.device_id, origin, at, at, new)
+        self._write(person, Type.STARTED, at, about=started, origin=origin, device=origin.device, cause=new or None)
         self.started.append(started)
         if len(person.live) >= self._limits.most:
             self._end(min(person.live, key=lambda other: other.used_at), Cause.CAP, at, None, origin)
@@ -524,11 +542,27 @@ class _House:
         return started
 
     def _end(
-        self, started: _Started, cause: Cause, at: datetime, by: _Person | None, origin: Origin | None = None
+        self,
+        started: _Started,
+        cause: Cause,
+        at: datetime,
+        by: _Person | None,
+        origin: Origin | None = None,
+        reason: str | None = None,
     ) -> None:
         started.owner.live.remove(started)
         device = started.origin.device
-        self._write(started.owner, Type.ENDED, at, about=started, cause=cause, by=by, origin=origin, device=device)
+        self._write(
+            started.owner,
+            Type.ENDED,
+            at,
+            about=started,
+            cause=cause,
+            by=by,
+            origin=origin,
+            device=device,
+            reason=reason,
+        )
 
     def _end_others(self, started: _Started, cause: Cause, at: datetime) -> None:
         for other in [other for other in started.owner.live if other is not started]:
@@ -546,8 +580,12 @@ class _House:
         origin = self._chance.choice(person.devices).origin
         if self._chance.random() < 0.25:
             origin = make_origin(self._draw_ip(), self._chance.choice(DEVICES["computer"]), self._places).described()
+        self._guess(person, Type.REFUSED, at, origin)
+
+    def _guess(self, person: _Person, event: Type, at: datetime, origin: Origin) -> None:
+        """What is counted against whoever tries, unless it would still hinder."""
         if at < self._ago(hours=REFUSED_HOURS):
-            self._write(person, Type.REFUSED, at, origin=origin, device=origin.device)
+            self._write(person, event, at, origin=origin, device=origin.device)
 
     def _confirm(self, person: _Person) -> datetime | None:
         """Register, and confirm a contact or have staff do it; when that was, None where it wasn't."""
@@ -606,7 +644,7 @@ class _House:
         share = (self._now - since) / timedelta(days=DAYS)
         count = 1 + round(share * chance.choice((1, 2, 3, 4, 6, 8, 11, 15, 25)))
         for act in chance.choices(list(ACTS), list(ACTS.values()), k=count):
-            if act != "staff_ends":
+            if not act.startswith("staff_"):
                 yield self._moment(since), act
             elif found := self._moment_at_work(since):
                 yield found, act
@@ -621,8 +659,13 @@ class _House:
         at_work = staff.devices[0].origin
         if act == "enabled":
             self._change(person, Type.ENABLED, at, {"disabled_at": None}, staff, at_work)
+        elif act == "asks_code":
+            self._guess(person, Type.SENT, at, chance.choice(person.devices).origin)
         elif act == "refused" or (person.row["disabled_at"] and act == "sign_in"):
             self._refuse(person, at)
+        elif act == "staff_resets":
+            reason = chance.choice(("Called from the old phone", "Forgot it on holiday", "Забыт пароль"))
+            self._write(person, Type.RESET_SENT, at, by=staff, origin=at_work, reason=reason)
         elif act == "disabled":
             self._change(person, Type.DISABLED, at, {"disabled_at": at}, staff, at_work)
             for started in list(person.live):
@@ -637,7 +680,8 @@ class _House:
         """One act in a live session, or upon it."""
         chance, person, staff = self._chance, started.owner, self.people[0]
         if act == "staff_ends":
-            self._end(started, Cause.STAFF, at, staff, staff.devices[0].origin)
+            reason = chance.choice(("A lost phone", "Left the firm", "Asked for by phone", "Потерян телефон", None))
+            self._end(started, Cause.STAFF, at, staff, staff.devices[0].origin, reason)
             return
         if act == "stolen" and chance.random() < 0.5:
             # The owner follows the link in the letter about a new device, wherever the letter is read.
@@ -681,6 +725,26 @@ class _House:
                 self._end(started, Cause.SIGNED_OUT, until, person, started.origin)
         self._expire(person, self._ago(minutes=40))
         self._sign_in(person, device, self._ago(minutes=40))
+
+    def _live_as_deputy(self, person: _Person) -> None:
+        """Be staff while somebody was away."""
+        self._live_with_roles(person, [(Type.MADE_STAFF, {"is_staff": True}), (Type.UNMADE_STAFF, {"is_staff": False})])
+
+    def _live_as_viewer(self, person: _Person) -> None:
+        """See the desk, with a break."""
+        given, taken = (Type.MADE_VIEWER, {"is_viewer": True}), (Type.UNMADE_VIEWER, {"is_viewer": False})
+        self._live_with_roles(person, [given, taken, given])
+
+    def _live_with_roles(self, person: _Person, changes: list[tuple[Type, dict[str, Any]]]) -> None:
+        """Be given roles and have them taken by staff at work, and sign in for the day after each time."""
+        self._found(person)
+        staff, device = self.people[0], person.devices[0]
+        shifts = sorted(self._chance.sample(self._shifts[:-1], len(changes)))
+        for (since, until), (event, values) in zip(shifts, changes, strict=True):
+            at = since + (until - since) * self._chance.random()
+            self._change(person, event, at, values, staff, staff.devices[0].origin)
+            started = self._sign_in(person, device, at + timedelta(minutes=9))
+            self._end(started, Cause.SIGNED_OUT, at + timedelta(hours=5), person, started.origin)
 
     def _live_as_in_the_document(self, person: _Person) -> None:
         """Be confirmed when the document says so; of all sessions only its session 1 is live."""

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from models import clock
 from models.database import Statement
+from models.networks import make_key
 from models.origins import Origin
 from models.principals import Principal, is_proven
 from models.schema import Base, Kind, Row
@@ -42,6 +43,14 @@ class Type(StrEnum):
     PASSWORD_CHANGED = "password_changed"  # noqa: S105
     DISABLED = "disabled"
     ENABLED = "enabled"
+    MADE_STAFF = "made_staff"
+    UNMADE_STAFF = "unmade_staff"
+    MADE_VIEWER = "made_viewer"
+    UNMADE_VIEWER = "unmade_viewer"
+    # A link that sets a new password was sent to the account.
+    RESET_SENT = "reset_sent"
+    # Every session of a kind was ended at once; "before" is the cause where later ones were not.
+    EMERGENCY = "emergency"
 
 
 class Cause(StrEnum):
@@ -60,6 +69,7 @@ class Cause(StrEnum):
     THEFT = "theft"
     # The database was restored from a back-up, and what it held was ended.
     RESTORED = "restored"
+    EMERGENCY = "emergency"
 
 
 def make(
@@ -73,6 +83,7 @@ def make(
     cause: str | None = None,
     by: Principal | None = None,
     origin: Origin | None = None,
+    reason: str | None = None,
 ) -> dict[str, Any]:
     """One event: what happened to which account and session, by whom, from where."""
     return {
@@ -86,7 +97,9 @@ def make(
         "by_id": by.account_id if by else None,
         "device": device,
         "ip": origin.ip if origin else None,
+        "ip_key": make_key(origin.ip) if origin else None,
         "country": origin.country if origin else None,
+        "reason": reason,
         "target": None,
         "network": None,
     }

@@ -16,7 +16,12 @@ from models.principals import Principal
 from models.schema import Row
 
 # What proves somebody, and what only means something inside: neither is about the person.
-LEFT_OUT = frozenset({"password_hash", "sid", "device_id", "hash", "revision", "generation", "kind", "account_id"})
+LEFT_OUT = frozenset(
+    {
+        "password_hash", "sid", "device_id", "hash", "revision", "generation", "kind", "account_id", "surname_key",
+        "device_key", "ip_key",
+    }
+)  # fmt: skip
 
 
 def gather(db: Session, principal: Principal) -> dict[str, Any]:

@@ -34,7 +34,7 @@ AWAY = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientErr
 _OLDEST_RUNNING = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 _EVENTS_SINCE = """
     SELECT id, kind, account_id, type, session_id, cause FROM events
-    WHERE tx >= $1 AND account_id IS NOT NULL ORDER BY id
+    WHERE tx >= $1 AND (account_id IS NOT NULL OR type = 'emergency') ORDER BY id
 """
 
 

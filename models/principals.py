@@ -8,13 +8,28 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, FromClause, Select, bindparam, false, literal, literal_column, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    FromClause,
+    Select,
+    and_,
+    bindparam,
+    case,
+    false,
+    literal,
+    literal_column,
+    or_,
+    select,
+)
 from sqlalchemy.orm import Session
 
 from models import clock
 from models.database import Database, Statement
-from models.schema import KINDS, USER, UTC, Kind, Row
+from models.schema import KINDS, USER, UTC, Base, Kind, Role, Row
 from models.tokens import Claims
+
+CUTOFFS = Base.metadata.tables["cutoffs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +39,17 @@ class Principal:
     kind: Kind
     account_id: int
     session_id: int
-    is_staff: bool
+    role: Role = ""
+
+    @property
+    def is_staff(self) -> bool:
+        """Whether it may see and end anything."""
+        return self.role == "staff"
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether it may see anything."""
+        return self.role != ""
 
     def values(self, now: datetime) -> dict[str, Any]:
         """What statements that the principal causes are asked with."""
@@ -34,6 +59,29 @@ class Principal:
 def is_staff(kind: Kind) -> ColumnElement[bool]:
     """Whether an account of this kind is staff; only users are."""
     return kind.accounts.c.is_staff if kind is USER else false()
+
+
+def has_limits_of_staff(kind: Kind) -> ColumnElement[bool]:
+    """Whether the sessions of an account of this kind are as short as those of staff."""
+    return or_(kind.accounts.c.is_staff, kind.accounts.c.is_viewer) if kind is USER else false()
+
+
+def _has_role(accounts: FromClause, role: Role) -> list[ColumnElement[bool]]:
+    """What must be true of an account that has this role, or a greater one."""
+    if role == "staff":
+        return [accounts.c.is_staff]
+    return [or_(accounts.c.is_staff, accounts.c.is_viewer)] if role else []
+
+
+def _role(kind: Kind) -> ColumnElement[str]:
+    if kind is not USER:
+        return literal_column("''")
+    columns = kind.accounts.c
+    return case(
+        (columns.is_staff, literal_column("'staff'")),
+        (columns.is_viewer, literal_column("'viewer'")),
+        else_=literal_column("''"),
+    )
 
 
 NOW: ColumnElement[Any] = bindparam("now", type_=BigInteger)
@@ -47,7 +95,12 @@ def is_live(
     At `now`, or at the statement's own value of that name, in microseconds; of `sessions`, where they have an alias.
     """
     columns = (kind.sessions if sessions is None else sessions).c
-    return columns.expires_at > now
+    return and_(columns.expires_at > now, columns.created_at > cut_at(kind))
+
+
+def cut_at(kind: Kind) -> ColumnElement[Any]:
+    """The time up to which every session of `kind` was ended at once."""
+    return select(CUTOFFS.c.at).where(CUTOFFS.c.kind == literal_column(f"'{kind.name}'")).scalar_subquery()
 
 
 def is_usable(kind: Kind) -> ColumnElement[bool]:
@@ -63,7 +116,7 @@ def proof(kind: Kind, device: bool = False) -> Select[Any]:
     accounts, sessions = kind.accounts.c, kind.sessions.c
     named = sessions.device == bindparam("device") if device else sessions.sid == bindparam("sid")
     return (
-        select(sessions.id, is_staff(kind), accounts.revision)
+        select(sessions.id, _role(kind).label("role"), accounts.revision)
         .join_from(kind.sessions, kind.accounts, accounts.id == sessions.account_id)
         .where(named, sessions.account_id == bindparam("account_id"), is_usable(kind), is_live(kind))
         .order_by(sessions.id.desc())
@@ -94,8 +147,8 @@ def _ask(claims: Claims, device: str, now: int) -> dict[str, Any]:
 def _read(claims: Claims, rows: Sequence[Sequence[Any]] | None) -> tuple[Principal, int] | None:
     if not rows:
         return None
-    session_id, staff, revision = rows[0]
-    return Principal(claims.kind, claims.account_id, session_id, bool(staff)), revision
+    session_id, role, revision = rows[0]
+    return Principal(claims.kind, claims.account_id, session_id, role), revision
 
 
 def recognise(db: Session, claims: Claims, now: datetime) -> Row | None:
@@ -118,20 +171,19 @@ def recognise(db: Session, claims: Claims, now: datetime) -> Row | None:
 
 def is_proven(principal: Principal, now: datetime) -> ColumnElement[bool]:
     """Whether the principal still is what it was proved to be: part of every statement that it causes."""
-    return _proving(principal.kind, principal.is_staff, literal(principal.session_id), literal(now, UTC))
+    return _proving(principal.kind, principal.role, literal(principal.session_id), literal(now, UTC))
 
 
 @cache
-def proving(kind: Kind, staff: bool) -> ColumnElement[bool]:
+def proving(kind: Kind, role: Role) -> ColumnElement[bool]:
     """The same for every principal of `kind`, for statements that are built once; asked with `Principal.values`."""
-    return _proving(kind, staff, bindparam("calling"), NOW)
+    return _proving(kind, role, bindparam("calling"), NOW)
 
 
-def _proving(kind: Kind, staff: bool, session_id: ColumnElement[int], now: ColumnElement[Any]) -> ColumnElement[bool]:
+def _proving(kind: Kind, role: Role, session_id: ColumnElement[int], now: ColumnElement[Any]) -> ColumnElement[bool]:
     accounts, sessions = kind.accounts.alias("caller"), kind.sessions.alias("calling")
     conditions = [sessions.c.id == session_id, is_live(kind, now, sessions), accounts.c.disabled_at.is_(None)]
-    if staff:
-        conditions.append(accounts.c.is_staff)
+    conditions += _has_role(accounts, role)
     return (
         select(sessions.c.id)
         .join_from(sessions, accounts, accounts.c.id == sessions.c.account_id)

@@ -24,7 +24,7 @@ def forget_events(db: Session, after: int, before: datetime) -> int | None:
     if not ids:
         return None
     some = (columns.id >= ids[0], columns.id <= ids[-1], columns.at < before)
-    db.execute(update(EVENTS).where(*some, columns.ip.is_not(None)).values(ip=None, network=None))
+    db.execute(update(EVENTS).where(*some, columns.ip.is_not(None)).values(ip=None, ip_key=None, network=None))
     last = db.scalar(select(columns.id).where(*some).order_by(columns.id.desc()).limit(1))
     return ids[-1] if last == ids[-1] else None
 
@@ -32,7 +32,7 @@ def forget_events(db: Session, after: int, before: datetime) -> int | None:
 def forget_sessions(db: Session, kind: Kind, before: datetime) -> None:
     """Take the addresses out of the live sessions that were started before `before`; their places stay."""
     columns = kind.sessions.c
-    db.execute(update(kind.sessions).where(columns.created_at < before, columns.ip != "").values(ip=""))
+    db.execute(update(kind.sessions).where(columns.created_at < before, columns.ip != "").values(ip="", ip_key=None))
 
 
 class Retention:

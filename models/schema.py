@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, Literal
@@ -20,18 +21,37 @@ from sqlalchemy import (
     Table,
     TypeDecorator,
     column,
+    false,
     or_,
+    text,
     true,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 
 from models import clock
+from models.networks import make_key
 
 KindName = Literal["user", "client"]
 # A row that was read: its values by the names of its columns.
 Row = Mapping[Any, Any]
 
+# What staff's powers are; most accounts have none.
+Role = Literal["", "viewer", "staff"]
+
 Id = BigInteger().with_variant(Integer, "sqlite")
+# Text that is compared by its code points, so that what begins alike stands together, whatever the database's locale.
+Plain = String().with_variant(String(collation="C"), "postgresql")
+LONGEST_DEVICE_KEY = 64
+
+
+def fold_text(text: str) -> str:
+    """`text` as searches compare it: without regard to case, NFC or spaces around."""
+    return unicodedata.normalize("NFC", text.strip()).casefold()
+
+
+def _given(name: str, make: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A column's value in a new row, made of another's."""
+    return lambda context: make(context.get_current_parameters().get(name) or "")
 
 
 class UTC(TypeDecorator[datetime]):
@@ -65,6 +85,18 @@ class Base(DeclarativeBase):
     type_annotation_map: ClassVar[dict[Any, Any]] = {datetime: UTC(), str: String()}
 
 
+# What the indexes of accounts that still have to confirm themselves say, word for word as queries ask it.
+UNCONFIRMED: dict[KindName, str] = {
+    "user": "NOT confirmed_email AND NOT confirmed_phone AND confirmed_by_staff_at IS NULL",
+    "client": "NOT confirmed_phone AND confirmed_by_staff_at IS NULL",
+}
+
+
+def _partial(name: str, where: str, *columns: str) -> Index:
+    """An index of the rows that `where` says alone."""
+    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
+
+
 class Numbered:
     """A row with an id that is never used again."""
 
@@ -75,10 +107,12 @@ class Account(Numbered):
     """What users and clients share."""
 
     surname: Mapped[str] = mapped_column(default="")
+    # What searches compare.
+    surname_key: Mapped[str] = mapped_column(Plain, default=_given("surname", fold_text), server_default="")
     name: Mapped[str] = mapped_column(default="")
     patronymic: Mapped[str] = mapped_column(default="")
     address: Mapped[str] = mapped_column(default="")
-    phone: Mapped[str | None] = mapped_column(unique=True)
+    phone: Mapped[str | None] = mapped_column(Plain, unique=True)
     image: Mapped[str | None]
     # Whether a sign-in on a device never seen before is told to the account by mail or SMS.
     tells_new_devices: Mapped[bool] = mapped_column(default=True, server_default=true())
@@ -98,18 +132,35 @@ class User(Account, Base):
     """Staff of the business, and whoever else signs in with e-mail."""
 
     __tablename__ = "users"
-    __table_args__ = ({"sqlite_autoincrement": True},)
+    __table_args__ = (
+        Index("ix_users_surname_key", "surname_key", "id"),
+        _partial("ix_users_disabled", "disabled_at IS NOT NULL", "id"),
+        _partial("ix_users_unconfirmed", f"disabled_at IS NULL AND {UNCONFIRMED['user']}", "id"),
+        _partial("ix_users_staff", "is_staff OR is_viewer", "id"),
+        {"sqlite_autoincrement": True},
+    )
 
-    email: Mapped[str | None] = mapped_column(unique=True)
+    email: Mapped[str | None] = mapped_column(Plain, unique=True)
     confirmed_email: Mapped[bool] = mapped_column(default=False)
     is_staff: Mapped[bool] = mapped_column(default=False)
+    # Sees all that staff see, and changes nothing of it.
+    is_viewer: Mapped[bool] = mapped_column(default=False, server_default=false())
 
 
 class Client(Account, Base):
     """Customers of the business."""
 
     __tablename__ = "clients"
-    __table_args__ = ({"sqlite_autoincrement": True},)
+    __table_args__ = (
+        Index("ix_clients_surname_key", "surname_key", "id"),
+        _partial("ix_clients_disabled", "disabled_at IS NOT NULL", "id"),
+        _partial("ix_clients_unconfirmed", f"disabled_at IS NULL AND {UNCONFIRMED['client']}", "id"),
+        {"sqlite_autoincrement": True},
+    )
+
+
+# What sessions are counted by.
+FACETS = ("country", "browser", "os", "device_kind")
 
 
 class DeviceSession(Numbered):
@@ -118,13 +169,19 @@ class DeviceSession(Numbered):
     No credential is stored: `sid` names the session inside signed tokens.
     """
 
+    __tablename__: str
     _accounts: ClassVar[str]
 
     sid: Mapped[str] = mapped_column(unique=True)
     device: Mapped[str]
+    device_key: Mapped[str] = mapped_column(
+        Plain, default=_given("device", lambda text: fold_text(text)[:LONGEST_DEVICE_KEY]), server_default=""
+    )
     device_id: Mapped[str | None]
     name: Mapped[str | None]
     ip: Mapped[str]
+    # The address as a number of 16 bytes, IPv4 mapped into IPv6: a network is a range of them.
+    ip_key: Mapped[bytes | None] = mapped_column(LargeBinary, default=_given("ip", make_key))
     browser: Mapped[str]
     os: Mapped[str]
     device_kind: Mapped[str]
@@ -151,6 +208,13 @@ class DeviceSession(Numbered):
             Index(None, "account_id", "id"),
             Index(None, "account_id", "device_id", unique=True),
             Index(None, "expires_at"),
+            # What staff's lists go by. The first two answer most of a filter by themselves.
+            Index(f"ix_{cls.__tablename__}_started", "created_at", "id", *FACETS),
+            Index(f"ix_{cls.__tablename__}_seen", "last_seen_at", "id", *FACETS),
+            *(
+                Index(f"ix_{cls.__tablename__}_{name}", name, "created_at", "id")
+                for name in (*FACETS, "ip_key", "device_key")
+            ),
             {"sqlite_autoincrement": True},
         )
 
@@ -177,6 +241,10 @@ class Event(Numbered, Base):
         Index(None, "kind", "account_id", "id"),
         Index(None, "at"),
         Index(None, "tx"),
+        Index("ix_events_type", "type", "at", "id"),
+        _partial("ix_events_cause", "cause IS NOT NULL", "cause", "at", "id"),
+        _partial("ix_events_by", "by_id IS NOT NULL", "by_kind", "by_id", "at", "id"),
+        _partial("ix_events_ip_key", "ip_key IS NOT NULL", "ip_key", "at", "id"),
         *(
             Index(None, name, "at", sqlite_where=column(name).is_not(None), postgresql_where=column(name).is_not(None))
             for name in ("target", "network")
@@ -195,7 +263,10 @@ class Event(Numbered, Base):
     by_id: Mapped[int | None] = mapped_column(Id)
     device: Mapped[str | None]
     ip: Mapped[str | None]
+    ip_key: Mapped[bytes | None] = mapped_column(LargeBinary, default=_given("ip", make_key))
     country: Mapped[str | None]
+    # In the words of whoever did it.
+    reason: Mapped[str | None]
     # What a refused guess, or a code that was sent, is counted by (models/guesses.py); keyed hashes.
     target: Mapped[str | None]
     network: Mapped[str | None]
@@ -267,6 +338,92 @@ class Picture(Numbered, Base):
     # Named by its content: a picture that changes has another address.
     file: Mapped[str]
     jpeg: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class Cutoff(Base):
+    """The time up to which every session of a kind was ended at once; a row for each kind, always."""
+
+    __tablename__ = "cutoffs"
+
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+
+
+class SessionCount(Base):
+    """How many sessions there are of each make and country, up to what was added up last."""
+
+    __tablename__ = "session_counts"
+
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    country: Mapped[str] = mapped_column(primary_key=True)
+    browser: Mapped[str] = mapped_column(primary_key=True)
+    os: Mapped[str] = mapped_column(primary_key=True)
+    device_kind: Mapped[str] = mapped_column(primary_key=True)
+    count: Mapped[int] = mapped_column(BigInteger)
+
+
+class SessionChange(Numbered, Base):
+    """Sessions that came or went since; written by the database itself, beside the session's own row."""
+
+    __tablename__ = "session_changes"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    kind: Mapped[str]
+    country: Mapped[str]
+    browser: Mapped[str]
+    os: Mapped[str]
+    device_kind: Mapped[str]
+    count: Mapped[int] = mapped_column(BigInteger)
+
+
+class EventCount(Base):
+    """How many events of each sort an hour had, of those that were added up."""
+
+    __tablename__ = "event_counts"
+
+    # The hour's beginning.
+    at: Mapped[datetime] = mapped_column(primary_key=True)
+    type: Mapped[str] = mapped_column(primary_key=True)
+    # Empty: none.
+    cause: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    count: Mapped[int] = mapped_column(BigInteger)
+
+
+class EventMark(Base):
+    """How far the log was added up: the events before this id (PostgreSQL: of transactions before this one)."""
+
+    __tablename__ = "event_marks"
+
+    mark: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+
+
+class Job(Numbered, Base):
+    """Ending many sessions, some at a time: what was asked, by whom, and how far it is."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        _partial("ix_jobs_open", "finished_at IS NULL", "id"),
+        {"sqlite_autoincrement": True},
+    )
+
+    # What is to end, as JSON.
+    filter: Mapped[str]
+    reason: Mapped[str | None]
+    by_id: Mapped[int] = mapped_column(Id)
+    ip: Mapped[str]
+    country: Mapped[str]
+    created_at: Mapped[datetime]
+    # How many matched when it was asked, and how many it has ended.
+    total: Mapped[int] = mapped_column(BigInteger)
+    ended: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
+    # Where it goes on.
+    place: Mapped[str | None]
+    # Nobody else works on it before then.
+    taken_until: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    # Whoever asked may no longer end sessions.
+    is_stopped: Mapped[bool] = mapped_column(default=False, server_default=false())
 
 
 @dataclass(frozen=True, slots=True, eq=False)

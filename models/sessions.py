@@ -30,11 +30,13 @@ from models.announcements import Announcement
 from models.database import Database, Statement
 from models.events import EVENTS, Cause, Type
 from models.origins import Origin
-from models.principals import Principal, is_live, is_proven, is_staff, proof, proving
-from models.schema import KINDS, UTC, Kind, Row
+from models.principals import CUTOFFS, NOW, Principal, cut_at, has_limits_of_staff, is_live, is_proven, proof, proving
+from models.schema import KINDS, UTC, Kind, Role, Row
 from models.settings import SessionSettings
 from models.tokens import Claims
 
+# How many are ended by one statement.
+MOST_AT_ONCE = 200
 # Two tabs, or a lost answer: so long the last refresh token but one gives the same successor again.
 GRACE = timedelta(seconds=30)
 
@@ -50,11 +52,18 @@ class Started:
 
 
 @cache
-def visible_to(of: Kind, staff: bool, kind: Kind) -> ColumnElement[bool]:
-    """Which sessions of `kind` a principal of `of` may see and therefore end: the live ones of its own account;
-    for staff all that are live. Its values are `Principal.values`."""
-    allowed = true() if staff else owned_by(of, kind)
-    return and_(is_live(kind), allowed, proving(of, staff))
+def visible_to(of: Kind, role: Role, kind: Kind) -> ColumnElement[bool]:
+    """Which sessions of `kind` a principal of `of` may see: the live ones of its own account; with a role all that
+    are live. Its values are `Principal.values`."""
+    allowed = true() if role else owned_by(of, kind)
+    return and_(is_live(kind), allowed, proving(of, role))
+
+
+@cache
+def endable_by(of: Kind, role: Role, kind: Kind) -> ColumnElement[bool]:
+    """Which of those it may end and name: all for staff; for everybody else, viewers too, those of its own account."""
+    visible = visible_to(of, role, kind)
+    return visible if role == "staff" else and_(visible, owned_by(of, kind))
 
 
 @cache
@@ -72,10 +81,10 @@ def list_visible(
     where it is neither.
     """
     accounts, sessions = kind.accounts, kind.sessions
-    visible = visible_to(principal.kind, principal.is_staff, kind)
+    visible = visible_to(principal.kind, principal.role, kind)
     values = principal.values(now)
     is_own = principal.kind is kind and principal.account_id == account_id
-    if is_own or (principal.is_staff and _is_account(db, kind, account_id)):
+    if is_own or (principal.sees_all and _is_account(db, kind, account_id)):
         wanted = and_(visible, sessions.c.account_id == account_id)
     else:
         wanted = and_(visible, sessions.c.id == account_id)
@@ -96,7 +105,7 @@ def list_visible(
     if limit is not None or offset:
         total = db.scalar(select(func.count()).select_from(sessions).where(wanted), values) or 0
     if not total and not (
-        principal.is_staff and _is_account(db, kind, account_id) and db.scalar(select(is_proven(principal, now)))
+        principal.sees_all and _is_account(db, kind, account_id) and db.scalar(select(is_proven(principal, now)))
     ):
         return None
     return total, rows
@@ -148,13 +157,13 @@ async def list_own(database: Database, claims: Claims, device: str, now: int) ->
     )
     if not found:
         return None
-    session_id, staff, revision, account_id = found[0][:4]
+    session_id, role, revision, account_id = found[0][:4]
     rows = [
         {"account_id": account_id, **{name: read(value) for (name, read), value in zip(columns, row[4:], strict=True)}}
         for row in found
     ]
     until = clock.to_microseconds(min(row["expires_at"] for row in rows))
-    return OwnList(Principal(kind, account_id, session_id, bool(staff)), revision, until, rows)
+    return OwnList(Principal(kind, account_id, session_id, role), revision, until, rows)
 
 
 def get_visible(db: Session, principal: Principal, kind: Kind, session_id: int, now: datetime) -> Row | None:
@@ -164,7 +173,7 @@ def get_visible(db: Session, principal: Principal, kind: Kind, session_id: int, 
         db.execute(
             select(sessions, *_prefixed(kind))
             .join_from(sessions, accounts, accounts.c.id == sessions.c.account_id)
-            .where(_visible_one(principal.kind, principal.is_staff, kind)),
+            .where(_visible_one(principal.kind, principal.role, kind)),
             principal.values(now) | {"session_id": session_id},
         )
         .mappings()
@@ -176,7 +185,7 @@ def name(
     db: Session, principal: Principal, kind: Kind, session_id: int, new_name: str | None, origin: Origin, now: datetime
 ) -> Row | None:
     """Name a session and give it as `get_visible` does; None where the principal sees no such session."""
-    wanted = _visible_one(principal.kind, principal.is_staff, kind)
+    wanted = _endable_one(principal.kind, principal.role, kind)
     values = principal.values(now) | {"session_id": session_id, "new_name": new_name}
     if not _moving(kind, wanted).run(db, values):
         return None
@@ -191,11 +200,61 @@ def name(
     return get_visible(db, principal, kind, session_id, now)
 
 
-def end(db: Session, principal: Principal, kind: Kind, session_id: int, origin: Origin, now: datetime) -> bool:
-    """End one session; False where the principal sees no such session."""
-    wanted = _visible_one(principal.kind, principal.is_staff, kind)
+def end(
+    db: Session,
+    principal: Principal,
+    kind: Kind,
+    session_id: int,
+    origin: Origin,
+    now: datetime,
+    reason: str | None = None,
+) -> bool:
+    """End one session; False where the principal may end no such session."""
+    wanted = _endable_one(principal.kind, principal.role, kind)
     values = principal.values(now) | {"session_id": session_id}
-    return end_where(db, kind, wanted, values, None, now, by=principal, origin=origin) == 1
+    return end_where(db, kind, wanted, values, None, now, by=principal, origin=origin, reason=reason) == 1
+
+
+def end_all_of(
+    db: Session,
+    principal: Principal,
+    kind: Kind,
+    account_id: int,
+    reason: str | None,
+    origin: Origin,
+    now: datetime,
+) -> int | None:
+    """End every session of an account; how many that were, None where the principal may not."""
+    wanted = _endable_of(principal.kind, principal.role, kind)
+    values = principal.values(now) | {"account_id": account_id}
+    ended = end_where(db, kind, wanted, values, None, now, by=principal, origin=origin, reason=reason)
+    if not ended and not (principal.is_staff and db.scalar(select(is_proven(principal, now)))):
+        return None
+    return ended
+
+
+def end_many(
+    db: Session,
+    kind: Kind,
+    ids: Sequence[int],
+    seen_before: datetime,
+    now: datetime,
+    *,
+    by: Principal,
+    origin: Origin,
+    reason: str | None,
+) -> int:
+    """End the sessions of these ids, at most MOST_AT_ONCE, that are live and were not seen since; how many that were.
+
+    Whether `by` may do so is asked by whoever calls, in the same transaction.
+    """
+    values = _number(ids) | {"now": clock.to_microseconds(now), "seen_at": clock.to_microseconds(seen_before)}
+    return end_where(db, kind, _many(kind), values, Cause.STAFF, now, by=by, origin=origin, reason=reason)
+
+
+def _number(ids: Sequence[int]) -> dict[str, Any]:
+    """The ids as the values of a statement that takes MOST_AT_ONCE of them; no session has the id 0."""
+    return {f"id{number}": ids[number] if number < len(ids) else 0 for number in range(MOST_AT_ONCE)}
 
 
 def end_others(db: Session, principal: Principal, origin: Origin, now: datetime) -> int | None:
@@ -204,7 +263,7 @@ def end_others(db: Session, principal: Principal, origin: Origin, now: datetime)
     None where the principal's own session has ended meanwhile: then nothing was done.
     """
     kind = principal.kind
-    wanted = _visible_others(kind, principal.is_staff)
+    wanted = _endable_others(kind, principal.role)
     ended = end_where(db, kind, wanted, principal.values(now), None, now, by=principal, origin=origin)
     if not ended and not db.scalar(select(is_proven(principal, now))):
         return None
@@ -228,10 +287,11 @@ def end_account(
     but: int = 0,
     by: Principal | None = None,
     origin: Origin | None = None,
+    reason: str | None = None,
 ) -> int:
     """End every session of an account, `but` the one of this id; how many that were."""
     values = {"account_id": account_id, "but": but}
-    return end_where(db, kind, _of_account(kind), values, cause, now, by=by, origin=origin)
+    return end_where(db, kind, _of_account(kind), values, cause, now, by=by, origin=origin, reason=reason)
 
 
 def end_where(
@@ -244,6 +304,7 @@ def end_where(
     *,
     by: Principal | None = None,
     origin: Origin | None = None,
+    reason: str | None = None,
 ) -> int:
     """End the sessions that `wanted` says, with their events; how many that were.
 
@@ -264,6 +325,7 @@ def end_where(
             cause=cause or _who(by, kind, account_id, session_id),
             by=by,
             origin=origin,
+            reason=reason,
         )
         for session_id, account_id, device in _deleting(kind, wanted).run(db, values)
     ]
@@ -303,7 +365,7 @@ def start(
             update(kind.accounts)
             .where(*usable)
             .values(revision=accounts.revision + 1)
-            .returning(*accounts, is_staff(kind).label("staff"))
+            .returning(*accounts, has_limits_of_staff(kind).label("staff"))
         )
         .mappings()
         .first()
@@ -348,7 +410,14 @@ def start(
         .one()
     )
     started = events.make(
-        kind, account_id, Type.STARTED, now, session_id=session["id"], device=origin.device, origin=origin
+        kind,
+        account_id,
+        Type.STARTED,
+        now,
+        session_id=session["id"],
+        device=origin.device,
+        cause=novelty or None,
+        origin=origin,
     )
     events.append(db, started)
     too_many = (
@@ -422,7 +491,7 @@ def refresh(db: Session, claims: Claims, origin: Origin, settings: SessionSettin
     kind = claims.kind
     accounts, columns = kind.accounts.c, kind.sessions.c
     found = (
-        select(*columns, *_prefixed(kind), is_staff(kind).label("staff"))
+        select(*columns, *_prefixed(kind), has_limits_of_staff(kind).label("staff"))
         .join_from(kind.sessions, kind.accounts, accounts.id == columns.account_id)
         .where(columns.sid == claims.sid, columns.account_id == claims.account_id, is_live(kind, now))
         .where(accounts.disabled_at.is_(None), kind.is_confirmed)
@@ -457,7 +526,7 @@ def refresh(db: Session, claims: Claims, origin: Origin, settings: SessionSettin
 def sweep(db: Session, kind: Kind, now: datetime, most: int) -> int:
     """End up to `most` sessions that have expired, with their events; how many that were."""
     columns = kind.sessions.c
-    expired = select(columns.id).where(~is_live(kind, now)).order_by(columns.expires_at).limit(most)
+    expired = select(columns.id).where(columns.expires_at <= now).order_by(columns.expires_at).limit(most)
     at = clock.to_microseconds(now)
     ids = db.scalars(expired).all()
     for session_id in ids:
@@ -465,11 +534,23 @@ def sweep(db: Session, kind: Kind, now: datetime, most: int) -> int:
     return len(ids)
 
 
+def sweep_cut(db: Session, kind: Kind, now: datetime) -> int:
+    """End up to MOST_AT_ONCE sessions that a cut-off ended already, with their events; how many that were."""
+    columns = kind.sessions.c
+    # Compared as a value: what a subquery gives no index is sought by.
+    at = db.scalar(select(CUTOFFS.c.at).where(CUTOFFS.c.kind == kind.name))
+    cut = select(columns.id).where(columns.created_at <= at).order_by(columns.created_at).limit(MOST_AT_ONCE)
+    ids = db.scalars(cut).all()
+    if not ids:
+        return 0
+    return end_where(db, kind, _cut(kind), _number(ids), Cause.EMERGENCY, now)
+
+
 def see(db: Session, kind: Kind, seen: Mapping[int, datetime], settings: SessionSettings, now: datetime) -> None:
     """Write when sessions were last seen, and with it when they will have been idle too long."""
     accounts, columns = kind.accounts.c, kind.sessions.c
     rows = db.execute(
-        select(columns.id, columns.created_at, is_staff(kind).label("staff"))
+        select(columns.id, columns.created_at, has_limits_of_staff(kind).label("staff"))
         .join_from(kind.sessions, kind.accounts, accounts.id == columns.account_id)
         .where(columns.id.in_(seen))
         .order_by(columns.id)
@@ -519,7 +600,7 @@ def _one(kind: Kind) -> ColumnElement[bool]:
 
 @cache
 def _expired_one(kind: Kind) -> ColumnElement[bool]:
-    return and_(_one(kind), ~is_live(kind))
+    return and_(_one(kind), kind.sessions.c.expires_at <= NOW)
 
 
 @cache
@@ -540,13 +621,38 @@ def _of_account(kind: Kind) -> ColumnElement[bool]:
 
 
 @cache
-def _visible_one(of: Kind, staff: bool, kind: Kind) -> ColumnElement[bool]:
-    return and_(visible_to(of, staff, kind), _one(kind))
+def _visible_one(of: Kind, role: Role, kind: Kind) -> ColumnElement[bool]:
+    return and_(visible_to(of, role, kind), _one(kind))
 
 
 @cache
-def _visible_others(kind: Kind, staff: bool) -> ColumnElement[bool]:
-    return and_(visible_to(kind, staff, kind), owned_by(kind, kind), kind.sessions.c.id != bindparam("calling"))
+def _endable_one(of: Kind, role: Role, kind: Kind) -> ColumnElement[bool]:
+    return and_(endable_by(of, role, kind), _one(kind))
+
+
+@cache
+def _endable_others(kind: Kind, role: Role) -> ColumnElement[bool]:
+    return and_(endable_by(kind, role, kind), owned_by(kind, kind), kind.sessions.c.id != bindparam("calling"))
+
+
+@cache
+def _endable_of(of: Kind, role: Role, kind: Kind) -> ColumnElement[bool]:
+    return and_(endable_by(of, role, kind), kind.sessions.c.account_id == bindparam("account_id"))
+
+
+@cache
+def _many(kind: Kind) -> ColumnElement[bool]:
+    """Up to MOST_AT_ONCE sessions by their ids, of those that are live and were not seen after `seen_at`."""
+    columns = kind.sessions.c
+    ids = [bindparam(f"id{number}", type_=columns.id.type) for number in range(MOST_AT_ONCE)]
+    return and_(columns.id.in_(ids), is_live(kind), columns.last_seen_at <= bindparam("seen_at", type_=BigInteger))
+
+
+@cache
+def _cut(kind: Kind) -> ColumnElement[bool]:
+    columns = kind.sessions.c
+    ids = [bindparam(f"id{number}", type_=columns.id.type) for number in range(MOST_AT_ONCE)]
+    return and_(columns.id.in_(ids), columns.created_at <= cut_at(kind))
 
 
 @cache

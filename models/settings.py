@@ -242,11 +242,17 @@ class EventSettings(Section):
     """What is kept of what happened."""
 
     keep_addresses_days: Annotated[Integer, Field(ge=0, le=36_500)] = 365
+    keep_days: Annotated[Integer, Field(ge=0, le=36_500)] = 0
 
     @property
     def keep_addresses(self) -> timedelta | None:
         """How long the addresses that requests came from are kept; None: for good."""
         return timedelta(days=self.keep_addresses_days) if self.keep_addresses_days else None
+
+    @property
+    def keep(self) -> timedelta | None:
+        """How long events are kept; None: for good."""
+        return timedelta(days=self.keep_days) if self.keep_days else None
 
 
 class MailSettings(Section):

@@ -16,6 +16,7 @@ from typing import Any, cast
 from urllib.parse import quote
 
 from sqlalchemy import Connection, NullPool, create_engine, event, make_url
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 from sqlalchemy.orm import Session
 
 from models import migrating
@@ -32,7 +33,7 @@ DAMAGED = (sqlite3.DatabaseError, MemoryError, UnicodeDecodeError)
 _NEWEST_EVENT = "SELECT coalesce(max(id), 0) FROM events"
 _EVENTS_SINCE = """
     SELECT id, kind, account_id, type, session_id, cause FROM events
-    WHERE id > ? AND account_id IS NOT NULL ORDER BY id
+    WHERE id > ? AND (account_id IS NOT NULL OR type = 'emergency') ORDER BY id
 """
 
 
@@ -53,6 +54,13 @@ class _Write:
             self.future.set_exception(self.error)
         else:
             self.future.set_result(self.result)
+
+
+class _Compiler(SQLiteCompiler):
+    """SQLAlchemy's, with the hints of a statement: which index a list goes by is ours to say."""
+
+    def get_from_hint_text(self, table: Any, text: str | None) -> str | None:
+        return text
 
 
 class SQLiteDatabase(Database):
@@ -80,6 +88,7 @@ class SQLiteDatabase(Database):
             hide_parameters=True,
             isolation_level="AUTOCOMMIT",
         )
+        self._engine.dialect.statement_compiler = _Compiler
         event.listen(self._engine, "connect", _set_up)
         self._identity = _identify(self._file)
         # Set while the file at our path is another than the one that is open.

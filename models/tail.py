@@ -16,6 +16,9 @@ LOST_SECONDS = 0.7
 ONCE_MORE_SECONDS = 0.1
 AGAIN_SECONDS = 0.2
 
+# Whoever subscribes to this kind and account is told of every event of the house.
+HOUSE = ("", 0)
+
 log = structlog.get_logger("tail")
 
 
@@ -72,7 +75,16 @@ class Tail:
             await asyncio.sleep(AGAIN_SECONDS)
 
     def _dispatch(self, happened: Happened) -> None:
-        for subscriber in list(self._subscribers.get((happened.kind, happened.account_id), ())):
+        if happened.account_id is None:
+            for kind, account_id in list(self._subscribers):
+                if kind == happened.kind:
+                    self._wake(kind, account_id, happened)
+        else:
+            self._wake(happened.kind, happened.account_id, happened)
+        self._wake(*HOUSE, happened)
+
+    def _wake(self, kind: str, account_id: int, happened: Happened) -> None:
+        for subscriber in list(self._subscribers.get((kind, account_id), ())):
             subscriber.wake(happened)
 
     def _hear(self) -> None:

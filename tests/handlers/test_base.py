@@ -145,7 +145,6 @@ def test_a_token_that_is_not_ascii_is_not_valid(house: House) -> None:
 @pytest.mark.parametrize(
     "address",
     [
-        "/sessions/",
         "/sessions/session-user-l/1/2/",
         "/sessions/session-staff-l/1/",
         "/sessions/session-user-x/1/",

@@ -28,6 +28,7 @@ from tests.conftest import KEY, ROOT, House, open_database
 from tests.postgres import make_database
 
 DOMAIN_TABLES = sorted(Base.metadata.tables)
+NUMBERED_TABLES = sorted(name for name, table in Base.metadata.tables.items() if "id" in table.c)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -136,7 +137,7 @@ def test_an_id_is_never_used_again(house: House) -> None:
         found = "SELECT table_name FROM information_schema.columns WHERE column_default LIKE 'nextval(%' ORDER BY 1"
         return list(db.scalars(text(found)))
 
-    assert house.read(read) == DOMAIN_TABLES
+    assert house.read(read) == NUMBERED_TABLES
 
 
 def test_an_empty_database_is_brought_up_and_then_left_alone(empty: str) -> None:

@@ -15,12 +15,12 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from models import accounts, clock, known_devices, principals, restores, sessions
-from models.accounts import ContactTaken
+from models.accounts import AccountChange, ContactTaken
 from models.activity import MOST_IN_A_BATCH, Activity
 from models.database import Database
 from models.events import EVENTS, Cause
 from models.origins import Origin
-from models.principals import Principal
+from models.principals import CUTOFFS, Principal
 from models.schema import CLIENT, KINDS, USER, Kind, Row
 from models.sessions import GRACE, Started
 from models.settings import ClientLimits, Limits, SessionSettings, StaffLimits, UserLimits
@@ -116,7 +116,7 @@ def start(
 
 def principal_of(started: Started, *, is_staff: bool = False) -> Principal:
     """Whoever asks from a session."""
-    return Principal(started.kind, started.account["id"], started.session["id"], is_staff)
+    return Principal(started.kind, started.account["id"], started.session["id"], "staff" if is_staff else "")
 
 
 def claims_of(started: Started, generation: int = 1) -> Claims:
@@ -439,7 +439,7 @@ def test_activity_of_more_sessions_than_a_batch_holds_is_written_too(store: Stor
     at = clock.now()
     # The real one is the last of many that have ended meanwhile.
     for number in range(MOST_IN_A_BATCH + 1):
-        activity.note(Principal(kind, account["id"], 2**40 + number, False), clock.to_microseconds(at))
+        activity.note(Principal(kind, account["id"], 2**40 + number), clock.to_microseconds(at))
     activity.note(principal_of(started), clock.to_microseconds(at))
 
     store.run(activity.write())
@@ -587,7 +587,15 @@ def _end_by(store: Store, kind: Kind, account: Row, session: Started, cause: Cau
             start(store, kind, account, device_id="phone")
         case Cause.DISABLED:
             store.write(sessions.end_one, kind, other.session["id"], Cause.OWNER, now)
-            assert store.write(accounts.change_by_staff, None, kind, account["id"], None, True, None, now)
+            disabling = AccountChange(disabled=True)
+            assert store.write(accounts.change_by_staff, None, kind, account["id"], disabling, None, None, now)
+        case Cause.EMERGENCY:
+            store.write(sessions.end_one, kind, other.session["id"], Cause.OWNER, now)
+            store.write(_cut, kind, session.session["created_at"])
+            while store.write(sessions.sweep_cut, kind, now):
+                pass
+            # Others' sessions of this database go on.
+            store.write(_cut, kind, clock.EPOCH)
         case Cause.PASSWORD:
             assert store.write(accounts.change_password, principal_of(other), HASH, "another", ORIGIN, now)
         case Cause.THEFT:
@@ -596,6 +604,10 @@ def _end_by(store: Store, kind: Kind, account: Row, session: Started, cause: Cau
         case Cause.RESTORED:
             while store.write(restores.end_some, now):
                 pass
+
+
+def _cut(db: Session, kind: Kind, at: datetime) -> None:
+    db.execute(update(CUTOFFS).where(CUTOFFS.c.kind == kind.name).values(at=at))
 
 
 @pytest.mark.parametrize("cause", Cause)

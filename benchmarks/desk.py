@@ -1,0 +1,436 @@
+"""The desk with a million sessions: every list with every filter, sign-ins beside it, ending many, the emergency."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import random
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+import asyncpg
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from benchmarks.yard import Yard, postgres, scratch
+from models import accounts, clock, counts, cutoffs, desk, events, jobs, overview, sessions
+from models.database import Database
+from models.events import Type
+from models.filters import AccountFilter, EventFilter, SessionFilter
+from models.jobs import Jobs
+from models.networks import Network, make_key
+from models.origins import Origin
+from models.postgres import PostgresDatabase
+from models.principals import Principal, prove
+from models.schema import CLIENT, KINDS, USER, fold_text
+from models.settings import SessionSettings
+from models.sqlite import SQLiteDatabase
+from models.tokens import Claims
+
+AT_ONCE = 20_000
+DAYS = 60
+SETTINGS = SessionSettings()
+COUNTRIES = ("RU", "DE", "US", "GB", "FR", "KZ", "TR", "IT", "JP", "PL", "ES", "FI", "")
+MAKES = (
+    ("Chrome", "Windows", "computer", "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/146.0.0.0"),
+    ("Chrome", "Android", "phone", "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 Chrome/146.0.0.0 Mobile"),
+    ("Safari", "iOS", "phone", "Mozilla/5.0 (iPhone; CPU iPhone OS 18_7 like Mac OS X) Version/26.3 Safari/604.1"),
+    ("Edge", "Windows", "computer", "Mozilla/5.0 (Windows NT 10.0; Win64; x64) Chrome/146.0.0.0 Edg/146.0.0.0"),
+    ("Firefox", "Linux", "computer", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"),
+    ("Safari", "iPadOS", "tablet", "Mozilla/5.0 (iPad; CPU OS 17_7 like Mac OS X) Version/17.7 Safari/604.1"),
+    ("curl 8.14", "", "program", "curl/8.14.1"),
+    ("okhttp 5.1", "", "program", "okhttp/5.1.0"),
+)
+SURNAMES = ("Ivanov", "Smirnov", "Müller", "Nguyen", "Garcia", "O'Connor", "Kowalski", "Lefèvre", "Okafor", "Chen")
+LABELS = (("started", None), ("started", None), ("ended", "expired"), ("ended", "signed_out"), ("refused", None))
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much there is."""
+
+    accounts: int
+    sessions: int
+    events: int
+
+
+class Filler:
+    """Makes rows, quickly: as they are copied, without SQLAlchemy."""
+
+    def __init__(self, size: Size, now: datetime) -> None:
+        self.size = size
+        self.now = clock.to_microseconds(now)
+        self.chance = random.Random(7)
+
+    def tables(self) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
+        """Every table with its rows, in the order in which they can be written."""
+        for kind in KINDS.values():
+            yield kind.accounts.name, self.list_accounts(kind.name)
+        for kind in KINDS.values():
+            yield kind.sessions.name, self.list_sessions(kind.name)
+        yield "events", self.list_events()
+
+    def list_accounts(self, kind: str) -> Iterator[dict[str, Any]]:
+        for number in range(1, self.size.accounts // 2 + 1):
+            surname = f"{SURNAMES[number % len(SURNAMES)]}{number % 5000}"
+            row = {
+                "id": number, "surname": surname, "surname_key": fold_text(surname), "name": f"Name{number}",
+                "patronymic": "", "address": "", "phone": f"+7{9_000_000_000 + number}", "password_hash": "",
+                "confirmed_phone": number % 50 != 0, "disabled_at": self.now if number % 200 == 3 else None,
+                "created_at": self.now, "updated_at": self.now, "revision": 1,
+            }  # fmt: skip
+            if kind == "user":
+                row |= {"email": f"person{number}@example.com", "confirmed_email": False, "is_staff": number == 1}
+            yield row
+
+    def list_sessions(self, kind: str) -> Iterator[dict[str, Any]]:
+        day, count = 86_400_000_000, self.size.sessions // 2
+        weights = (30, 28, 20, 8, 6, 4, 3, 1)
+        makes = self.chance.choices(MAKES, weights, k=count)
+        countries = self.chance.choices(COUNTRIES, [300, 120, 110, 90, 80, 60, 60, 50, 40, 40, 30, 10, 10], k=count)
+        for number in range(count):
+            browser, os, device_kind, device = makes[number]
+            created = self.now - (count - number) * DAYS * day // count
+            seen = min(self.now, created + int(self.chance.random() ** 2 * DAYS * day))
+            ip = f"{10 + number % 40}.{number // 40 % 200}.{number % 251}.{number % 241}"
+            yield {
+                "id": number + 1, "sid": f"{kind}-sid-{number:012}", "device": device,
+                "device_key": fold_text(device)[:64], "device_id": None, "name": None, "ip": ip, "ip_key": make_key(ip),
+                "browser": browser, "os": os, "device_kind": device_kind, "country": countries[number], "city": "",
+                "created_at": created, "last_seen_at": seen, "expires_at": self.now + (1 + number % 30) * day,
+                "generation": 1, "refreshed_at": seen, "password_at": None, "novelty": "",
+                "account_id": 1 + number * 7919 % (self.size.accounts // 2),
+            }  # fmt: skip
+
+    def list_events(self) -> Iterator[dict[str, Any]]:
+        day, count = 86_400_000_000, self.size.events
+        device = MAKES[0][3]
+        for number in range(count):
+            type_, cause = LABELS[number % 5]
+            ip = f"{10 + number % 40}.{number // 40 % 200}.{number % 251}.{number % 241}"
+            is_staff = number % 1000 == 2
+            yield {
+                "id": number + 1, "at": self.now - (count - number) * DAYS * day // count, "type": type_,
+                "cause": "staff" if is_staff else cause, "kind": ("user", "client")[number % 2],
+                "account_id": 1 + number * 7919 % (self.size.accounts // 2), "session_id": number + 1,
+                "by_kind": "user" if is_staff else None, "by_id": 1 if is_staff else None, "device": device, "ip": ip,
+                "ip_key": make_key(ip), "country": COUNTRIES[number % len(COUNTRIES)], "reason": None,
+            }  # fmt: skip
+
+
+async def fill(yard: Yard, size: Size, now: datetime) -> None:
+    """Make the tables and their rows."""
+    database = yard.open()
+    await database.migrate()
+    filler = Filler(size, now)
+    if isinstance(database, SQLiteDatabase):
+        driver = database._write_driver
+        driver.execute("PRAGMA synchronous=OFF")
+        driver.execute("PRAGMA cache_size=-400000")
+        # Made anew when the rows are there: one after another they would be ten times as slow.
+        made = driver.execute(
+            "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite%'"
+            " AND (type = 'trigger' OR (type = 'index' AND tbl_name IN"
+            " ('events', 'user_sessions', 'client_sessions')))"
+        ).fetchall()
+        driver.execute("BEGIN")
+        for name, sql in made:
+            driver.execute(f"DROP {'TRIGGER' if sql.startswith('CREATE TRIGGER') else 'INDEX'} {name}")
+        for table, rows in filler.tables():
+            first = next(rows)
+            statement = f"INSERT INTO {table} ({', '.join(first)}) VALUES ({', '.join('?' * len(first))})"
+            driver.execute(statement, tuple(first.values()))
+            driver.executemany(statement, (tuple(row.values()) for row in rows))
+        for _, sql in made:
+            driver.execute(sql)
+        driver.execute("COMMIT")
+    else:
+        connection = await asyncpg.connect(yard.url)
+        await connection.execute("ALTER TABLE events DISABLE TRIGGER tell_of_event")
+        for table, rows in filler.tables():
+            while some := [row for _, row in zip(range(AT_ONCE), rows, strict=False)]:
+                records = [tuple(row.values()) for row in some]
+                await connection.copy_records_to_table(table, records=records, columns=list(some[0]))
+            await connection.execute(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table}")
+        await connection.execute("ALTER TABLE events ENABLE TRIGGER tell_of_event")
+        await connection.close()
+    await database.write(counts.recount_events)
+    await database.write(counts.recount_sessions)
+    if isinstance(database, SQLiteDatabase):
+        database._write_driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    else:
+        connection = await asyncpg.connect(yard.url)
+        await connection.execute("VACUUM ANALYZE")
+        await connection.close()
+    await database.close()
+
+
+async def sign_in(database: Database, now: datetime) -> Principal:
+    """A member of staff."""
+    started = await database.write(sessions.start, USER, 1, None, None, Origin(), SETTINGS, now)
+    if started is None:
+        raise SystemExit("there is no staff")
+    return Principal(USER, 1, started.session["id"], "staff")
+
+
+def list_cases(now: datetime) -> dict[str, SessionFilter]:
+    """Filters of every sort, alone and together."""
+    day = timedelta(days=1)
+    return {
+        "all": SessionFilter(),
+        "kind": SessionFilter(kind="client"),
+        "account": SessionFilter(kind="user", account=77),
+        "browser": SessionFilter(browser="Chrome"),
+        "browser, rare": SessionFilter(browser="okhttp 5.1"),
+        "os": SessionFilter(os="iPadOS"),
+        "device kind": SessionFilter(device_kind="phone"),
+        "country": SessionFilter(country="RU"),
+        "country, rare": SessionFilter(country="FI"),
+        "four together": SessionFilter(country="RU", browser="Chrome", os="Windows", device_kind="computer"),
+        "address": SessionFilter(network=Network.parse("10.0.0.0")),
+        "network /16": SessionFilter(network=Network.parse("12.34.0.0/16")),
+        "network /8": SessionFilter(network=Network.parse("12.0.0.0/8")),
+        "network /8, country": SessionFilter(network=Network.parse("12.0.0.0/8"), country="RU"),
+        "started, a day": SessionFilter(started_from=now - 20 * day, started_to=now - 19 * day),
+        "started, 30 days": SessionFilter(started_from=now - 40 * day, started_to=now - 10 * day),
+        "started, 30 days, country": SessionFilter(
+            started_from=now - 40 * day, started_to=now - 10 * day, country="RU"
+        ),
+        "seen, a day": SessionFilter(seen_from=now - 2 * day, seen_to=now - day),
+        "seen, 20 days": SessionFilter(seen_from=now - 20 * day, seen_to=now - day, sort="-seen"),
+        "idle 30 days": SessionFilter(idle=30 * day),
+        "idle 7 days, country": SessionFilter(idle=7 * day, country="DE", sort="-seen"),
+        "started and seen": SessionFilter(started_from=now - 40 * day, seen_from=now - 20 * day, sort="-seen"),
+        "e-mail": SessionFilter(q="person4321"),
+        "phone": SessionFilter(q="+79000012"),
+        "surname": SessionFilter(q="kowalski321"),
+        "device": SessionFilter(device="curl"),
+        "device, most": SessionFilter(device="Mozilla"),
+        "seen first": SessionFilter(sort="-seen"),
+        "seen last": SessionFilter(sort="seen", country="RU"),
+    }
+
+
+def list_event_cases(now: datetime) -> dict[str, EventFilter]:
+    """The same for the log."""
+    day = timedelta(days=1)
+    return {
+        "all": EventFilter(),
+        "type": EventFilter(type="refused"),
+        "cause": EventFilter(cause="expired"),
+        "type, kind": EventFilter(type="started", kind="client"),
+        "account": EventFilter(kind="user", account=77),
+        "by whom": EventFilter(by_kind="user", by=1),
+        "by whom, type": EventFilter(by_kind="user", by=1, type="ended"),
+        "network /16": EventFilter(network=Network.parse("12.34.0.0/16")),
+        "network /8": EventFilter(network=Network.parse("12.0.0.0/8")),
+        "between": EventFilter(since=now - 20 * day, until=now - 10 * day),
+        "between, type": EventFilter(since=now - 20 * day, until=now - 10 * day, type="refused"),
+    }
+
+
+Ask = Callable[[], Awaitable[Any]]
+
+
+async def measure(ask: Ask, repeats: int) -> tuple[float, float]:
+    """Milliseconds: the median and the 99th percentile."""
+    taken = []
+    await ask()
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        await ask()
+        taken.append((time.perf_counter() - begun) * 1000)
+    taken.sort()
+    return statistics.median(taken), taken[min(len(taken) - 1, int(len(taken) * 0.99))]
+
+
+async def measure_lists(database: Database, staff: Principal, now: datetime, repeats: int) -> dict[str, Any]:
+    """Every list with every filter: its first page, and a page deep inside."""
+    asked: dict[str, Any] = {}
+    for name, sought in list_cases(now).items():
+        asked[f"sessions: {name}"] = partial(desk.list_sessions, database, staff, sought, now)
+    accounts_asked = {
+        "all": AccountFilter(), "surname order": AccountFilter(sort="surname"), "search": AccountFilter(q="kowalski32"),
+        "phone": AccountFilter(q="+7900"), "active": AccountFilter(state="active"),
+        "disabled": AccountFilter(state="disabled"), "staff": AccountFilter(role="staff"),
+    }  # fmt: skip
+    for name, filter_ in accounts_asked.items():
+        asked[f"accounts: {name}"] = partial(desk.list_accounts, database, staff, USER, filter_, now)
+    for name, of_events in list_event_cases(now).items():
+        asked[f"events: {name}"] = partial(desk.list_events, database, staff, of_events, now)
+    figures: dict[str, Any] = {}
+    for name, ask in asked.items():
+        page = await ask()
+        first = await measure(ask, repeats)
+        deep = (0.0, 0.0)
+        if page.next:
+            inside = await find_inside(ask, page.next)
+            deep = await measure(partial(ask, after=inside), repeats)
+        figures[name] = (page.total, *first, *deep)
+    figures["account"] = (1, *await measure(lambda: desk.get_account(database, staff, USER, 5, now), repeats), 0, 0)
+    today = now - timedelta(hours=13, minutes=20)
+    figures["overview"] = (0, *await measure(lambda: overview.read(database, staff, today, now), repeats), 0, 0)
+    figures["choices"] = (0, *await measure(lambda: desk.list_choices(database, staff, now), repeats), 0, 0)
+    for span in overview.SPANS:
+        taken = await measure(partial(overview.read_series, database, staff, span, now), repeats)
+        figures[f"series: {span}"] = (0, *taken, 0, 0)
+    return figures
+
+
+async def find_inside(ask: Any, cursor: str) -> str:
+    """A cursor some thousands of rows inside the list."""
+    for _ in range(20):
+        page = await ask(after=cursor, most=200)
+        if not page.next:
+            break
+        cursor = page.next
+    return cursor
+
+
+async def measure_sign_ins(database: Database, staff: Principal, seconds: int, rate: int) -> tuple[Any, Any]:
+    """Sign-ins at a rate, alone and while staff list: the median and the 99th percentile of each."""
+    origin = Origin(ip="198.51.100.7", device=MAKES[0][3], browser="Chrome", os="Windows", device_kind="computer")
+
+    async def one(number: int, taken: list[float]) -> None:
+        begun = time.perf_counter()
+        await database.write(sessions.start, CLIENT, number, None, None, origin, SETTINGS, clock.now())
+        taken.append((time.perf_counter() - begun) * 1000)
+
+    async def run(number: int) -> tuple[float, float]:
+        taken: list[float] = []
+        begun, running = time.perf_counter(), []
+        for turn in range(seconds * rate):
+            await asyncio.sleep(max(0, begun + turn / rate - time.perf_counter()))
+            running.append(asyncio.create_task(one(number + turn, taken)))
+        await asyncio.gather(*running)
+        taken.sort()
+        return statistics.median(taken), taken[int(len(taken) * 0.99)]
+
+    async def look() -> None:
+        while True:
+            for sought in list_cases(clock.now()).values():
+                await desk.list_sessions(database, staff, sought, clock.now())
+                # One person who clicks quickly.
+                await asyncio.sleep(0.1)
+
+    alone = await run(10)
+    looking = asyncio.create_task(look())
+    beside = await run(10 + seconds * rate)
+    looking.cancel()
+    return alone, beside
+
+
+async def measure_ending(database: Database, staff: Principal, name: str, most: float) -> str:
+    """Ending all that match, while others are asked for: how long it takes, and the others' times."""
+    sought, now = SessionFilter(country=name), clock.now()
+    total = await desk.count_sessions(database, staff, sought, now)
+    row = await database.write(jobs.start, staff, sought, total or 0, "benchmark", Origin(), now)
+    if row is None:
+        raise SystemExit("not allowed")
+    background = Jobs(database)
+    work = asyncio.create_task(background.run())
+    background.wake()
+    claims = Claims(CLIENT, 7920 % 1000 + 1, "client-sid-000000000001", float("inf"), 1)
+    taken, writes, begun = [], [], time.perf_counter()
+    while True:
+        for _ in range(10):
+            start = time.perf_counter()
+            await prove(database, claims, "", clock.microseconds())
+            taken.append((time.perf_counter() - start) * 1000)
+            await asyncio.sleep(0.002)
+        start = time.perf_counter()
+        refused = events.make(CLIENT, 5, Type.REFUSED, clock.now(), origin=Origin(ip="192.0.2.1"))
+        await database.write(events.append, refused)
+        writes.append((time.perf_counter() - start) * 1000)
+        job = await database.read(jobs.get, staff, row["id"], clock.now())
+        if job is None or job["finished_at"] or time.perf_counter() - begun > most:
+            break
+    work.cancel()
+    seconds = time.perf_counter() - begun
+    taken.sort()
+    writes.sort()
+    ended = job["ended"] if job else 0
+    return (
+        f"{ended} of {total} ended in {seconds:.1f} s ({ended / seconds:.0f}/s); meanwhile checks p50 "
+        f"{statistics.median(taken):.1f} p99 {taken[int(len(taken) * 0.99)]:.1f} ms, writes p50 "
+        f"{statistics.median(writes):.1f} p99 {writes[int(len(writes) * 0.99)]:.1f} ms"
+    )
+
+
+async def measure_emergency(database: Database, staff: Principal, seconds: float) -> str:
+    """Ending everything at once: how long that takes, and how quickly the rows go."""
+    claims = Claims(CLIENT, 1 + 5 * 7919 % 1000, "client-sid-000000000005", float("inf"), 1)
+    begun = time.perf_counter()
+    await database.write(cutoffs.cut, staff, list(KINDS.values()), None, "drill", Origin(), clock.now())
+    taken = (time.perf_counter() - begun) * 1000
+    is_refused = await prove(database, claims, "", clock.microseconds()) is None
+    begun, swept = time.perf_counter(), 0
+    while time.perf_counter() - begun < seconds:
+        ended = await database.write(sessions.sweep_cut, CLIENT, clock.now())
+        swept += ended
+        if not ended:
+            break
+    rate = swept / (time.perf_counter() - begun)
+    return f"cut off in {taken:.1f} ms, refused: {is_refused}; {rate:.0f} rows swept a second"
+
+
+def measure_size(db: Session) -> str:
+    """The size of the database."""
+    if db.get_bind().dialect.name == "postgresql":
+        return str(db.scalar(text("SELECT pg_size_pretty(pg_database_size(current_database()))")))
+    pages = db.scalar(text("PRAGMA page_count")) * db.scalar(text("PRAGMA page_size"))
+    return f"{pages / 2**20:.0f} MB"
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--sessions", type=int, default=1_000_000, help="with a fifth of it accounts, three times events"
+    )
+    parser.add_argument("--postgres", action="store_true")
+    parser.add_argument("--url", help="a database to keep: filled where it is empty, measured again where it is not")
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--only", default="lists,sign-ins,ending,emergency")
+    parser.add_argument("--seconds", type=int, default=10)
+    options = parser.parse_args()
+    size = Size(options.sessions // 5, options.sessions, options.sessions * 3)
+    with contextlib.ExitStack() as stack:
+        url = options.url or (stack.enter_context(postgres()) if options.postgres else None)
+        yard = stack.enter_context(scratch(url))
+        asyncio.run(run(yard, size, options))
+
+
+async def run(yard: Yard, size: Size, options: argparse.Namespace) -> None:
+    """Everything that was asked for."""
+    now = clock.now()
+    database = yard.open() if yard.url.startswith("sqlite") else PostgresDatabase(yard.url, 5)
+    await database.migrate()
+    if await database.read(accounts.is_empty):
+        begun = time.perf_counter()
+        await fill(yard, size, now)
+        print(f"filled in {time.perf_counter() - begun:.0f} s")
+    print(await database.scan(measure_size))
+    staff = await sign_in(database, now)
+    if "lists" in options.only:
+        for name, (total, *times) in (await measure_lists(database, staff, now, options.repeats)).items():
+            print(f"{name:36} {total:>9}  first {times[0]:6.1f} {times[1]:6.1f}   deep {times[2]:6.1f} {times[3]:6.1f}")
+    if "sign-ins" in options.only:
+        alone, beside = await measure_sign_ins(database, staff, options.seconds, 200)
+        print(f"200 sign-ins a second: alone p50 {alone[0]:.2f} p99 {alone[1]:.2f} ms, "
+              f"while staff list p50 {beside[0]:.2f} p99 {beside[1]:.2f} ms")  # fmt: skip
+    if "ending" in options.only:
+        print(await measure_ending(database, staff, "DE", 90))
+    if "emergency" in options.only:
+        print(await measure_emergency(database, staff, 5))
+    await database.close()
+
+
+if __name__ == "__main__":
+    main()

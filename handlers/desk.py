@@ -1,0 +1,206 @@
+"""JSON for staff: every session and account by page, and ending all that match a filter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+from pydantic import ValidationError
+
+from handlers.answers import shape_account, shape_details
+from handlers.base import ApiHandler, Refusal, forbidden, read_id, tell_errors
+from handlers.bodies import Body, Reason
+from handlers.queries import AccountQuery, EventQuery, ListQuery, SessionQuery, encode, read_query
+from models import clock, desk, jobs
+from models.desk import MOST_ACCOUNTS, TooWide
+from models.filters import AccountFilter, EventFilter, SessionFilter
+from models.paging import InvalidCursor, Page
+from models.schema import KINDS, Row
+
+Query = TypeVar("Query", bound=ListQuery)
+
+TOO_WIDE = {"q": [f"More than {MOST_ACCOUNTS:,} accounts begin so: give more of it."]}
+
+
+class DeskHandler(ApiHandler):
+    """What staff and viewers may ask."""
+
+    async def prepare(self) -> None:
+        if proving := super().prepare():
+            await proving
+            if not self.principal.sees_all:
+                raise forbidden()
+
+    def read_query(self, model: type[Query]) -> Query:
+        """The address's query; raises 400 with what is wrong with each field."""
+        # A form sends what was left empty; a program that does has lost something.
+        if empty := [name for name, values in self.request.query_arguments.items() if not values[-1].strip()]:
+            raise Refusal(400, {name: ["Give a value, or leave it out."] for name in empty})
+        try:
+            return read_query(model, self.request.query_arguments)
+        except ValidationError as error:
+            raise Refusal(400, tell_errors(error)) from None
+
+    def answer_page(
+        self, page: Page | None, asked: ListQuery, sought: SessionFilter | AccountFilter | EventFilter, rows: list[Any]
+    ) -> None:
+        """Send a page's rows, with how many there are in all and the pages around it (RFC 8288)."""
+        if page is None:
+            raise forbidden()
+        links = []
+        for relation, name, cursor in (("next", "after", page.next), ("prev", "before", page.previous)):
+            if cursor:
+                query = urlencode([*encode(sought), ("limit", asked.limit), (name, cursor)])
+                links.append(f'<{self.request.path}?{query}>; rel="{relation}"')
+        if links:
+            self.set_header("Link", ", ".join(links))
+        self.set_header("X-Total-Count", str(page.total))
+        self.answer(rows)
+
+
+class SessionsHandler(DeskHandler):
+    """Every live session of the house, of both kinds unless one is asked for."""
+
+    async def get(self) -> None:
+        asked = self.read_query(SessionQuery)
+        sought = asked.filter
+        try:
+            page = await desk.list_sessions(
+                self.parts.database, self.principal, sought, clock.now(), asked.after, asked.before, asked.limit
+            )
+        except InvalidCursor:
+            raise no_place() from None
+        except TooWide:
+            raise Refusal(400, TOO_WIDE) from None
+        site = self.site
+        rows = [self._shape(row, site) for row in page.rows] if page else []
+        self.answer_page(page, asked, sought, rows)
+
+    def _shape(self, row: Row, site: str) -> dict[str, Any]:
+        return {"kind": row["kind"]} | shape_details(KINDS[row["kind"]], row, site, self.principal)
+
+
+class AccountsHandler(DeskHandler):
+    """Every account of a kind."""
+
+    async def get(self, kind: str) -> None:
+        of, asked = KINDS[kind], self.read_query(AccountQuery)
+        sought = asked.filter
+        try:
+            page = await desk.list_accounts(
+                self.parts.database, self.principal, of, sought, clock.now(), asked.after, asked.before, asked.limit
+            )
+        except InvalidCursor:
+            raise no_place() from None
+        site = self.site
+        self.answer_page(page, asked, sought, [shape_known(row, site) for row in page.rows] if page else [])
+
+
+class EventsHandler(DeskHandler):
+    """The event log, newest first."""
+
+    async def get(self) -> None:
+        asked = self.read_query(EventQuery)
+        sought = asked.filter
+        try:
+            page = await desk.list_events(
+                self.parts.database, self.principal, sought, clock.now(), asked.after, asked.before, asked.limit
+            )
+        except InvalidCursor:
+            raise no_place() from None
+        self.answer_page(page, asked, sought, [shape_event(row) for row in page.rows] if page else [])
+
+
+class Ending(Body):
+    """Ending all sessions that match a filter: `{}` matches every one."""
+
+    filter: dict[str, str]
+    reason: Reason | None = None
+
+
+class EndingHandler(DeskHandler):
+    """Ends all sessions that match a filter, of those that were started by now; some at a time."""
+
+    async def post(self) -> None:
+        if not self.principal.is_staff:
+            raise forbidden()
+        body, now = self.read_body(Ending), clock.now()
+        if paging := sorted(ListQuery.model_fields.keys() & body.filter.keys()):
+            raise Refusal(400, {name: ["All that match are ended, and no page of them."] for name in paging})
+        given: dict[str, Sequence[bytes]] = {name: [text.encode()] for name, text in body.filter.items()}
+        try:
+            sought = read_query(SessionQuery, given).filter
+            total = await desk.count_sessions(self.parts.database, self.principal, sought, now)
+        except ValidationError as error:
+            raise Refusal(400, tell_errors(error)) from None
+        except TooWide:
+            raise Refusal(400, TOO_WIDE) from None
+        row = await self.parts.database.write(
+            jobs.start, self.principal, sought, total or 0, body.reason, self.origin, now
+        )
+        if row is None or total is None:
+            raise forbidden()
+        self.parts.jobs.wake()
+        self.set_header("Location", f"{self.request.path}{row['id']}/")
+        self.answer(shape_job(row), 202)
+
+
+class JobHandler(DeskHandler):
+    """How far the ending of many sessions is."""
+
+    async def get(self, id: str) -> None:
+        row = await self.parts.database.read(jobs.get, self.principal, read_id(id), clock.now())
+        if row is None:
+            raise forbidden()
+        self.answer(shape_job(row))
+
+
+def no_place() -> Refusal:
+    """400: a cursor of another list, or none."""
+    return Refusal(400, {"detail": "There is no such page. Begin again without after or before."})
+
+
+def shape_known(row: Row, site: str) -> dict[str, Any]:
+    """An account, and what staff know of it."""
+    kind = KINDS[row["kind"]]
+    roles = {"staff": row["is_staff"], "viewer": row["is_viewer"]} if "is_staff" in row else {}
+    by_staff = row["confirmed_by_staff_at"] is not None
+    confirmed = by_staff or any(row[f"confirmed_{contact}"] for contact in kind.contacts)
+    return {
+        **shape_account(kind, row, site),
+        "confirmed": confirmed,
+        "disabled": row["disabled_at"] is not None,
+        **roles,
+        "sessions": row["live"],
+    }
+
+
+def shape_event(row: Row) -> dict[str, Any]:
+    """An event of the log."""
+    return {
+        "id": row["id"],
+        "at": clock.to_iso(row["at"]),
+        **{
+            name: row[name]
+            for name in (
+                "type", "cause", "kind", "account_id", "session_id", "by_kind", "by_id", "device", "ip", "country",
+                "reason",
+            )
+        },
+    }  # fmt: skip
+
+
+def shape_job(row: Row) -> dict[str, Any]:
+    """How far a job is."""
+    finished_at = row["finished_at"]
+    return {
+        "id": row["id"],
+        "state": row["state"],
+        "total": row["total"],
+        "ended": row["ended"],
+        "reason": row["reason"],
+        "by": row["by_id"],
+        "created_at": clock.to_iso(row["created_at"]),
+        "finished_at": clock.to_iso(finished_at) if finished_at else None,
+    }

@@ -1,0 +1,238 @@
+"""Counts that are kept, so that none has to be taken over a million rows.
+
+Of sessions by their make and country: the database writes each change beside the session's own row (a trigger), so
+that writers don't wait for each other's counters, and a chore adds the changes up. Of events by the hour: a chore adds
+up what was logged since, and whoever reads adds what was not yet. So both equal the rows at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    Table,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal,
+    literal_column,
+    or_,
+    select,
+    text,
+    type_coerce,
+    union_all,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.expression import Subquery
+
+from models import clock
+from models.events import EVENTS
+from models.schema import FACETS, KINDS, UTC, Base
+
+TABLES = Base.metadata.tables
+SESSION_COUNTS, SESSION_CHANGES = TABLES["session_counts"], TABLES["session_changes"]
+EVENT_COUNTS, EVENT_MARKS = TABLES["event_counts"], TABLES["event_marks"]
+HOUR = 3_600_000_000
+MOST_AT_ONCE = 500
+KEYS = ("kind", *FACETS)
+
+
+def is_postgres(db: Session) -> bool:
+    """Which of the two databases it is."""
+    return db.get_bind().dialect.name == "postgresql"
+
+
+# Sessions.
+
+
+def sessions_by_make() -> Subquery:
+    """How many rows there are of each kind, make and country; of one there may be several counts, to be added up."""
+    parts = [select(*(table.c[name] for name in (*KEYS, "count"))) for table in (SESSION_COUNTS, SESSION_CHANGES)]
+    return union_all(*parts).subquery("made")
+
+
+def count_sessions(db: Session, kind: str, facets: Mapping[str, str]) -> int:
+    """How many rows there are, those that expired and wait to be swept among them."""
+    made = sessions_by_make().c
+    wanted = [made.kind == kind, *(made[name] == value for name, value in facets.items())]
+    return int(db.scalar(select(func.coalesce(func.sum(made.count), 0)).where(*wanted)) or 0)
+
+
+def fold_sessions(db: Session) -> int:
+    """Add up to MOST_AT_ONCE changes to the counts; how many those were."""
+    oldest = select(SESSION_CHANGES.c.id).order_by(SESSION_CHANGES.c.id).limit(MOST_AT_ONCE)
+    if is_postgres(db):
+        # Of two that do so at once one leaves the other's rows alone.
+        oldest = oldest.with_for_update(skip_locked=True)
+    taken = db.execute(
+        delete(SESSION_CHANGES)
+        .where(SESSION_CHANGES.c.id.in_(oldest.scalar_subquery()))
+        .returning(*(SESSION_CHANGES.c[name] for name in (*KEYS, "count")))
+    ).all()
+    sums: dict[tuple[str, ...], int] = {}
+    for *key, count in taken:
+        sums[tuple(key)] = sums.get(tuple(key), 0) + count
+    # In one order, so that two that meet wait and don't deadlock.
+    rows = [dict(zip((*KEYS, "count"), (*key, count), strict=True)) for key, count in sorted(sums.items()) if count]
+    _add(db, SESSION_COUNTS, rows)
+    return len(taken)
+
+
+def recount_sessions(db: Session) -> None:
+    """Count the rows anew."""
+    for table in (SESSION_COUNTS, SESSION_CHANGES):
+        db.execute(delete(table))
+    for kind in KINDS.values():
+        facets = [kind.sessions.c[name] for name in FACETS]
+        counted = select(literal(kind.name), *facets, func.count()).group_by(*facets)
+        db.execute(insert(SESSION_COUNTS).from_select([*KEYS, "count"], counted))
+
+
+# Events.
+
+
+def is_new(db: Session) -> ColumnElement[bool]:
+    """Which events were not added up yet."""
+    mark = select(EVENT_MARKS.c.mark).scalar_subquery()
+    return EVENTS.c.tx >= mark if is_postgres(db) else EVENTS.c.id >= mark
+
+
+def _by_hour(*conditions: ColumnElement[bool]) -> Any:
+    columns = EVENTS.c
+    hour = (type_coerce(columns.at, BigInteger) // HOUR * HOUR).label("at")
+    # None is the empty text; and of what is wrapped no index is tempting: the new events are few, those of a type many.
+    sorts = [func.coalesce(columns[name], "").label(name) for name in ("type", "cause", "kind")]
+    counted = select(hour, *sorts, func.count().label("count")).where(*conditions)
+    return counted.group_by(literal_column("1"), literal_column("2"), literal_column("3"), literal_column("4"))
+
+
+def events_by_hour(db: Session, since: int, until: int) -> Subquery:
+    """How many events of each sort there are in the whole hours from `since` up to `until`, in microseconds."""
+    kept = select(
+        type_coerce(EVENT_COUNTS.c.at, BigInteger).label("at"),
+        *(EVENT_COUNTS.c[name] for name in ("type", "cause", "kind", "count")),
+    ).where(EVENT_COUNTS.c.at >= literal(since, BigInteger), EVENT_COUNTS.c.at < literal(until, BigInteger))
+    # What is new is found by that alone: added to nothing, the time tempts no planner to go by it.
+    at = type_coerce(EVENTS.c.at, BigInteger) + literal_column("0")
+    fresh = _by_hour(is_new(db), at >= since, at < until)
+    return union_all(kept, fresh).subquery("counted")
+
+
+def events_between(since: int, until: int) -> Select[Any]:
+    """How many events of each type and cause there are from `since` up to `until`, in microseconds, by their rows."""
+    columns, cause = EVENTS.c, func.coalesce(EVENTS.c.cause, "").label("cause")
+    between = (columns.at >= literal(since, BigInteger), columns.at < literal(until, BigInteger))
+    return select(columns.type, cause, func.count()).where(*between).group_by(literal_column("1"), literal_column("2"))
+
+
+def fold_events(db: Session) -> int:
+    """Add what was logged since the last time to the counts; how many sorts and hours that were."""
+    # Two that do so at once wait for each other.
+    marked = db.execute(select(EVENT_MARKS.c.mark).with_for_update()).scalar_one()
+    columns = EVENTS.c
+    if is_postgres(db):
+        # Every transaction before this one has ended: what it wrote can be seen, and nothing is added to it.
+        next_mark = db.scalar(text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"))
+        if next_mark < marked:
+            # Restored on a server that counts its transactions from the beginning.
+            recount_events(db)
+            return 1
+        wanted = and_(columns.tx >= marked, columns.tx < next_mark)
+    else:
+        next_mark = (db.scalar(select(func.max(columns.id))) or 0) + 1
+        wanted = and_(columns.id >= marked, columns.id < next_mark)
+    if next_mark <= marked:
+        return 0
+    rows = db.execute(_by_hour(wanted).order_by(literal_column("1"))).mappings().all()
+    _add(db, EVENT_COUNTS, [{**row, "at": clock.from_microseconds(row["at"])} for row in rows])
+    db.execute(update(EVENT_MARKS).values(mark=next_mark))
+    return len(rows)
+
+
+def recount_events(db: Session) -> None:
+    """Count the log anew."""
+    db.execute(delete(EVENT_COUNTS))
+    if is_postgres(db):
+        newest = db.scalar(text("SELECT pg_current_xact_id()::text::bigint"))
+        db.execute(update(EVENTS).where(EVENTS.c.tx >= newest).values(tx=None))
+        counted = _by_hour(or_(EVENTS.c.tx < newest, EVENTS.c.tx.is_(None)))
+    else:
+        newest = (db.scalar(select(func.max(EVENTS.c.id))) or 0) + 1
+        counted = _by_hour(EVENTS.c.id < newest)
+    db.execute(insert(EVENT_COUNTS).from_select(["at", "type", "cause", "kind", "count"], counted))
+    db.execute(update(EVENT_MARKS).values(mark=newest))
+
+
+def forget_events(db: Session, before: datetime, most: int) -> int:
+    """Delete up to `most` of the events from before `before`, and take them off the counts; how many those were."""
+    columns = EVENTS.c
+    mark = select(EVENT_MARKS.c.mark).scalar_subquery()
+    is_added = or_(columns.tx < mark, columns.tx.is_(None)) if is_postgres(db) else columns.id < mark
+    old = select(columns.id).where(columns.at < literal(before, UTC), is_added).order_by(columns.at).limit(most)
+    gone = db.execute(
+        delete(EVENTS)
+        .where(columns.id.in_(old.scalar_subquery()))
+        .returning(columns.at, columns.type, columns.cause, columns.kind)
+    ).all()
+    sums: dict[tuple[int, str, str, str], int] = {}
+    for at, type_, cause, kind in gone:
+        key = (clock.to_microseconds(at) // HOUR * HOUR, type_, cause or "", kind or "")
+        sums[key] = sums.get(key, 0) - 1
+    rows = [
+        {"at": clock.from_microseconds(at), "type": type_, "cause": cause, "kind": kind, "count": count}
+        for (at, type_, cause, kind), count in sorted(sums.items())
+    ]
+    _add(db, EVENT_COUNTS, rows)
+    db.execute(delete(EVENT_COUNTS).where(EVENT_COUNTS.c.at < literal(before, UTC), EVENT_COUNTS.c.count == 0))
+    return len(gone)
+
+
+def count_events(
+    db: Session, since: datetime | None, until: datetime | None, allowed: ColumnElement[bool], **asked: str | None
+) -> int | None:
+    """How many events there are of a type, cause and kind, from `since` up to `until`; None where not `allowed`."""
+    begin = 0 if since is None else clock.to_microseconds(since)
+    end = 2**62 if until is None else clock.to_microseconds(until)
+    # Hours that are asked for in part are counted by their rows.
+    first, last = -(-begin // HOUR) * HOUR, end // HOUR * HOUR
+    edges = [(begin, first), (last, end)] if first <= last else [(begin, end)]
+    counted = events_by_hour(db, first, max(first, last)).c
+    wanted = {name: value for name, value in asked.items() if value is not None}
+    total = select(func.coalesce(func.sum(counted.count), 0)).where(
+        *(counted[name] == value for name, value in wanted.items())
+    )
+    parts = [total.scalar_subquery()]
+    for low, high in edges:
+        if low < high < 2**62:
+            bounds = (EVENTS.c.at >= literal(low, BigInteger), EVENTS.c.at < literal(high, BigInteger))
+            rows = select(func.count()).where(*bounds, *(EVENTS.c[name] == value for name, value in wanted.items()))
+            parts.append(rows.scalar_subquery())
+    found = db.execute(select(*parts).where(allowed)).first()
+    return None if found is None else sum(int(part) for part in found)
+
+
+def fold(db: Session) -> int:
+    """Add up what came since; how much is surely left for the next call."""
+    fold_events(db)
+    return fold_sessions(db) // MOST_AT_ONCE
+
+
+def _add(db: Session, table: Table, rows: list[dict[str, Any]]) -> None:
+    """Add each row's count to the one that is there."""
+    if not rows:
+        return
+    maker = postgresql.insert if is_postgres(db) else sqlite.insert
+    made = maker(table).values({column.name: bindparam(column.name, type_=column.type) for column in table.c})
+    keys = [column.name for column in table.primary_key]
+    db.execute(
+        made.on_conflict_do_update(index_elements=keys, set_={"count": table.c.count + made.excluded.count}), rows
+    )

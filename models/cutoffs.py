@@ -1,0 +1,67 @@
+"""The emergency: every session of the house, or of a kind, ended at once by one time that every check honours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import func, literal, select, update
+from sqlalchemy.orm import Session
+
+from models import clock, events
+from models.events import Type
+from models.origins import Origin
+from models.principals import CUTOFFS, Principal, cut_at, is_proven
+from models.schema import KINDS, UTC, Kind
+
+
+def cut(
+    db: Session,
+    principal: Principal,
+    kinds: Sequence[Kind],
+    before: datetime | None,
+    reason: str | None,
+    origin: Origin,
+    now: datetime,
+) -> datetime | None:
+    """End every session of `kinds` that was started before `before`, or up to now; the time up to which.
+
+    The principal's own among them: it may be the one that was stolen (ASVS 7.4.5). The rows are swept later. None
+    where the principal is not staff.
+    """
+    at = now
+    for kind in kinds:
+        columns = kind.sessions.c
+        # Another server's clock may be ahead of this one's.
+        newest = db.scalar(select(columns.created_at).order_by(columns.created_at.desc()).limit(1))
+        at = max(at, newest) if newest else at
+    at = min(before - clock.MICROSECOND, at) if before else at
+    # A cut-off is never taken back: what was ended stays ended.
+    later = func.max if db.get_bind().dialect.name == "sqlite" else func.greatest
+    # Asked once for all kinds: the first cut-off ends the principal's own session.
+    moved = db.execute(
+        update(CUTOFFS)
+        .where(CUTOFFS.c.kind.in_([kind.name for kind in kinds]))
+        .where(literal(principal.is_staff), is_proven(principal, now))
+        .values(at=later(CUTOFFS.c.at, literal(at, UTC)))
+        .returning(CUTOFFS.c.kind)
+    ).all()
+    if not moved:
+        return None
+    cause = "before" if before else None
+    events.append(
+        db,
+        *(
+            events.make(kind, None, Type.EMERGENCY, now, cause=cause, by=principal, origin=origin, reason=reason)
+            for kind in kinds
+        ),
+    )
+    return at
+
+
+def count_waiting(db: Session, principal: Principal, now: datetime) -> int | None:
+    """How many sessions that a cut-off ended wait to be swept; None where the principal may not see that."""
+    if not principal.sees_all or not db.scalar(select(is_proven(principal, now))):
+        return None
+    waiting = [select(func.count()).where(kind.sessions.c.created_at <= cut_at(kind)) for kind in KINDS.values()]
+    return sum(db.scalar(one) or 0 for one in waiting)

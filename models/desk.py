@@ -1,0 +1,471 @@
+"""What staff see: every session, account and event, by page, with exact counts.
+
+How many match decides how they are found: a few by the index of what is rarest, and sorted; many by walking the list's
+own order until the page is full. Whether the principal may see them is part of each statement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, Table, and_, func, literal, select, true, union
+from sqlalchemy.orm import Session
+
+from models import clock, counts
+from models.database import Database
+from models.events import EVENTS
+from models.filters import AccountFilter, EventFilter, SessionFilter, Term, begins_of_account
+from models.paging import RANKS, Cursor, Page, Place
+from models.principals import Principal, cut_at, is_live, is_proven
+from models.schema import FACETS, KINDS, Kind, Row
+
+# So many rows are read and sorted rather than a list walked.
+FEW = 4000
+# So many accounts may begin as a search for their sessions says.
+MOST_ACCOUNTS = 1000
+MOST_STREAMED = 1000
+
+
+class TooWide(Exception):
+    """A search that finds more than MOST_ACCOUNTS accounts."""
+
+
+def may_see(principal: Principal, now: datetime) -> ColumnElement[bool]:
+    """Whether the principal may see everything; part of every statement here."""
+    return and_(literal(principal.sees_all), is_proven(principal, now))
+
+
+# Sessions.
+
+
+async def list_sessions(
+    database: Database,
+    principal: Principal,
+    sought: SessionFilter,
+    now: datetime,
+    after: str | None = None,
+    before: str | None = None,
+    most: int = 50,
+) -> Page | None:
+    """A page of live sessions, of both kinds unless one is asked for, each with its account and `kind`.
+
+    None where the principal may not. Raises InvalidCursor, and TooWide.
+    """
+    place = Place.read(after, before)
+    kinds = [KINDS[sought.kind]] if sought.kind else list(KINDS.values())
+    found = await asyncio.gather(
+        *(database.scan(_read_sessions, principal, kind, sought, now, place, most) for kind in kinds)
+    )
+    if any(one is None for one in found):
+        return None
+    column = _sort_column(sought)
+
+    def key(row: Row) -> Cursor:
+        return Cursor(clock.to_microseconds(row[column]), RANKS[row["kind"]], row["id"])
+
+    rows = [row for one in found if one for row in one[1]]
+    total = sum(one[0] for one in found if one)
+    return place.cut(rows, most, sought.sort.startswith("-"), key, total)
+
+
+async def count_sessions(database: Database, principal: Principal, sought: SessionFilter, now: datetime) -> int | None:
+    """How many live sessions there are; None where the principal may not know. Raises TooWide."""
+    page = await list_sessions(database, principal, sought, now, most=0)
+    return None if page is None else page.total
+
+
+def list_session_ids(
+    db: Session, kind: Kind, sought: SessionFilter, now: datetime, place: Place, most: int
+) -> list[Row]:
+    """The ids of live sessions of `kind`, each with when it was started; for whoever was allowed to end them."""
+    return _find_sessions(db, kind, sought, now, place, most, true(), is_counted=False)[1]
+
+
+def _read_sessions(
+    db: Session, principal: Principal, kind: Kind, sought: SessionFilter, now: datetime, place: Place, most: int
+) -> tuple[int, list[Row]] | None:
+    # One more than is shown: it tells whether there are others.
+    allowed = may_see(principal, now)
+    if not db.scalar(select(allowed)):
+        return None
+    found = _find_sessions(db, kind, sought, now, place, most + 1 if most else 0, allowed)
+    if not found[1]:
+        return found
+    accounts, sessions = kind.accounts, kind.sessions
+    beside = [column.label(f"account_{column.name}") for column in accounts.c if column.name not in _INSIDE]
+    rows = db.execute(
+        select(sessions, *beside)
+        .join_from(sessions, accounts, accounts.c.id == sessions.c.account_id)
+        .where(sessions.c.id.in_([row["id"] for row in found[1]]), is_live(kind, now), allowed)
+    ).mappings()
+    return found[0], [{**row, "kind": kind.name} for row in rows]
+
+
+# What proves somebody and what only queries need: neither is shown.
+_INSIDE = frozenset({"id", "password_hash", "surname_key"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How rows are found: by which index, among how many."""
+
+    term: Term | None
+    bound: int
+
+
+def _sort_column(sought: SessionFilter) -> str:
+    return "created_at" if "started" in sought.sort else "last_seen_at"
+
+
+def _find_sessions(
+    db: Session,
+    kind: Kind,
+    sought: SessionFilter,
+    now: datetime,
+    place: Place,
+    most: int,
+    allowed: ColumnElement[bool],
+    *,
+    is_counted: bool = True,
+) -> tuple[int, list[Row]]:
+    """How many sessions match, and the ids of those of the page, in its order; none where that is not `allowed`."""
+    sessions, columns = kind.sessions, kind.sessions.c
+    accounts = _find_accounts(db, kind, sought.q) if sought.q else None
+    facets, terms = sought.facets, sought.terms(kind, accounts, now)
+    if db.scalar(select(columns.id).where(columns.created_at <= cut_at(kind)).limit(1)) is not None:
+        # Rows of a cut-off that wait to be swept: they are no sessions any more, and may be most.
+        at = db.scalar(select(cut_at(kind)))
+        terms.append(Term("started", columns.created_at > at))
+    asked = [columns[name] == value for name, value in facets.items()]
+    plan = _plan(db, kind, facets, terms)
+    total = _count_sessions(db, kind, facets, terms, plan, now, allowed) if is_counted else 0
+    if not most or (is_counted and not total):
+        return total, []
+    is_descending = sought.sort.startswith("-")
+    sort = columns[_sort_column(sought)]
+    wanted = [*asked, *(term.condition for term in terms), is_live(kind, now)]
+    follows = place.follows(sort, columns.id, kind.name, is_descending)
+    is_down = is_descending is not place.is_back
+    if plan.bound <= FEW:
+        index = plan.term.index if plan.term else _rarest(db, kind, facets)
+        # Fenced off: a planner that sees the limit would walk the list for the few rows that match.
+        matching = _by(index, sessions, select(columns.id, sort)).where(*wanted, *follows)
+        fenced = matching.cte("matching").prefix_with("MATERIALIZED")
+        page = select(fenced).order_by(*_ordered(fenced.c[sort.name], fenced.c.id, is_down))
+    else:
+        index = "started" if sort is columns.created_at else "seen"
+        if facets and index == "started" and not any(term.index == "started" for term in terms):
+            index = _rarest(db, kind, facets)
+        walked = _by(index, sessions, select(columns.id, sort))
+        page = walked.where(*wanted, *follows, *sought.implied(kind, now)).order_by(
+            *_ordered(sort, columns.id, is_down)
+        )
+    rows = db.execute(page.where(allowed).limit(most)).mappings()
+    return total, [dict(row) for row in rows]
+
+
+def _ordered(sort: ColumnElement[Any], row: ColumnElement[Any], is_down: bool) -> tuple[ColumnElement[Any], ...]:
+    return (sort.desc(), row.desc()) if is_down else (sort, row)
+
+
+def _by(index: str | None, table: Table, found: Select[Any]) -> Select[Any]:
+    """The same, by this index of the table; PostgreSQL, which knows how often each value is there, needs no hint."""
+    name = f"ix_{table.name}_{index}"
+    if not any(one.name == name for one in table.indexes):
+        return found
+    return found.with_hint(table, f"INDEXED BY {name}", "sqlite")
+
+
+def _plan(db: Session, kind: Kind, facets: dict[str, str], terms: list[Term]) -> _Plan:
+    """By which index the fewest rows are read, and how many those are at most; past FEW they are not counted."""
+    plan = _Plan(None, counts.count_sessions(db, kind.name, facets))
+    for term in terms:
+        if plan.bound <= FEW:
+            break
+        capped = _by(term.index, kind.sessions, select(kind.sessions.c.id)).where(term.condition).limit(FEW + 1)
+        bound = db.scalar(select(func.count()).select_from(capped.subquery())) or 0
+        if bound <= FEW:
+            plan = _Plan(term, bound)
+    return plan
+
+
+def _count_sessions(
+    db: Session,
+    kind: Kind,
+    facets: dict[str, str],
+    terms: list[Term],
+    plan: _Plan,
+    now: datetime,
+    allowed: ColumnElement[bool],
+) -> int:
+    """How many live sessions match; none where that is not `allowed`."""
+    sessions, columns = kind.sessions, kind.sessions.c
+    conditions = [*(columns[name] == value for name, value in facets.items()), *(term.condition for term in terms)]
+    # The rows that expired and wait to be swept are few: they are counted by themselves, and taken off.
+    expired = select(func.count()).where(*conditions, columns.expires_at <= now).select_from(sessions)
+    if not terms:
+        made = counts.sessions_by_make().c
+        wanted = [made.kind == kind.name, *(made[name] == value for name, value in facets.items())]
+        all_ = select(func.coalesce(func.sum(made.count), 0)).where(*wanted)
+    else:
+        # Where many match, the two indexes that hold the makes too answer by themselves.
+        by = plan.term or next((term for term in terms if term.index in ("started", "seen")), terms[0])
+        all_ = _by(by.index, sessions, select(func.count()).select_from(sessions)).where(*conditions)
+    by_expiry = _by("expires_at", sessions, expired)
+    found = db.execute(select(all_.scalar_subquery(), by_expiry.scalar_subquery()).where(allowed)).first()
+    return int(found[0]) - int(found[1]) if found else 0
+
+
+def _rarest(db: Session, kind: Kind, facets: dict[str, str]) -> str | None:
+    """Which of the values asked for the fewest sessions have."""
+    if not facets:
+        return None
+    return min(facets, key=lambda name: counts.count_sessions(db, kind.name, {name: facets[name]}))
+
+
+def _find_accounts(db: Session, kind: Kind, q: str) -> list[int]:
+    """The accounts that `q` is the beginning of; raises TooWide."""
+    found = list(db.scalars(_matching(kind, q).limit(MOST_ACCOUNTS + 1)))
+    if len(found) > MOST_ACCOUNTS:
+        raise TooWide
+    return found
+
+
+def _matching(kind: Kind, q: str) -> Any:
+    """The ids of the accounts that `q` is the beginning of, by the index of each way to know them."""
+    return union(*(select(kind.accounts.c.id).where(term.condition) for term in begins_of_account(kind, q)))
+
+
+async def list_choices(
+    database: Database, principal: Principal, now: datetime
+) -> dict[str, list[tuple[str, int]]] | None:
+    """The live sessions by country, browser, system and kind of device: each value with how many, most first."""
+    return await database.scan(_read_choices, principal, now)
+
+
+def _read_choices(db: Session, principal: Principal, now: datetime) -> dict[str, list[tuple[str, int]]] | None:
+    made: dict[str, dict[str, int]] = {name: {} for name in FACETS}
+    if not db.scalar(select(may_see(principal, now))):
+        return None
+    for kind in KINDS.values():
+        columns = kind.sessions.c
+        facets = [columns[name] for name in FACETS]
+        is_cut = columns.created_at <= cut_at(kind)
+        if db.scalar(select(columns.id).where(is_cut).limit(1)) is not None:
+            parts = [(select(*facets, func.count()).where(is_live(kind, now)), 1)]
+        else:
+            counted = counts.sessions_by_make().c
+            kept = select(*(counted[name] for name in FACETS), func.sum(counted.count)).where(counted.kind == kind.name)
+            parts = [(kept, 1), (select(*facets, func.count()).where(columns.expires_at <= now), -1)]
+        for part, sign in parts:
+            grouped = part.group_by(*list(part.selected_columns)[: len(FACETS)])
+            for *values, count in db.execute(grouped.where(may_see(principal, now))):
+                for name, value in zip(FACETS, values, strict=True):
+                    made[name][value] = made[name].get(value, 0) + sign * int(count)
+    return {
+        name: sorted(((value, count) for value, count in found.items() if count), key=lambda one: (-one[1], one[0]))
+        for name, found in made.items()
+    }
+
+
+# Accounts.
+
+
+async def list_accounts(
+    database: Database,
+    principal: Principal,
+    kind: Kind,
+    sought: AccountFilter,
+    now: datetime,
+    after: str | None = None,
+    before: str | None = None,
+    most: int = 50,
+) -> Page | None:
+    """A page of accounts, each with `kind` and `live`, the number of its live sessions.
+
+    None where the principal may not. Raises InvalidCursor.
+    """
+    return await database.scan(_read_accounts, principal, kind, sought, now, Place.read(after, before), most)
+
+
+async def get_account(
+    database: Database, principal: Principal, kind: Kind, account_id: int, now: datetime
+) -> Row | None:
+    """One account as `list_accounts` gives it; None where there is none, or the principal may not."""
+    return await database.scan(_read_account, principal, kind, account_id, now)
+
+
+def _read_account(db: Session, principal: Principal, kind: Kind, account_id: int, now: datetime) -> Row | None:
+    rows = _show_accounts(db, principal, kind, [kind.accounts.c.id == account_id], now)
+    return rows[0] if rows else None
+
+
+def _read_accounts(
+    db: Session, principal: Principal, kind: Kind, sought: AccountFilter, now: datetime, place: Place, most: int
+) -> Page | None:
+    columns = kind.accounts.c
+    total = _count_accounts(db, principal, kind, sought, now)
+    if total is None:
+        return None
+    wanted = sought.conditions(kind)
+    if sought.q:
+        wanted.append(columns.id.in_(_matching(kind, sought.q)))
+    is_descending = sought.sort.startswith("-")
+    sort = columns.surname_key if sought.sort == "surname" else columns.id
+    follows = place.follows(sort, columns.id, kind.name, is_descending)
+    order = _ordered(sort, columns.id, is_descending is not place.is_back)
+    found = _by(sought.index, kind.accounts, select(columns.id)).where(*wanted, *follows, may_see(principal, now))
+    found = found.order_by(*order).limit(most + 1)
+    rows = _show_accounts(db, principal, kind, [columns.id.in_(db.scalars(found).all())], now)
+
+    def key(row: Row) -> Cursor:
+        return Cursor(row[sort.name], RANKS[kind.name], row["id"])
+
+    return place.cut(rows, most, is_descending, key, total)
+
+
+def _count_accounts(db: Session, principal: Principal, kind: Kind, sought: AccountFilter, now: datetime) -> int | None:
+    accounts = kind.accounts
+
+    def count(sought: AccountFilter) -> int | None:
+        conditions = sought.conditions(kind)
+        if sought.q:
+            conditions.append(accounts.c.id.in_(_matching(kind, sought.q)))
+        counted = _by(sought.index, accounts, select(func.count()).select_from(accounts)).where(*conditions)
+        found = db.execute(select(counted.scalar_subquery()).where(may_see(principal, now))).first()
+        return None if found is None else int(found[0])
+
+    if sought == AccountFilter(state="active", sort=sought.sort):
+        # Most are: those that are not are fewer to count.
+        others = [count(AccountFilter(state=state)) for state in (None, "disabled", "unconfirmed")]
+        return None if None in others else (others[0] or 0) - (others[1] or 0) - (others[2] or 0)
+    return count(sought)
+
+
+def _show_accounts(
+    db: Session, principal: Principal, kind: Kind, wanted: list[ColumnElement[bool]], now: datetime
+) -> list[Row]:
+    accounts, sessions = kind.accounts, kind.sessions.c
+    shown = [column for column in accounts.c if column.name != "password_hash"]
+    live = select(func.count()).where(sessions.account_id == accounts.c.id, is_live(kind, now)).scalar_subquery()
+    rows = db.execute(select(*shown, live.label("live")).where(*wanted, may_see(principal, now))).mappings()
+    return [{**row, "kind": kind.name} for row in rows]
+
+
+# Events.
+
+
+async def list_events(
+    database: Database,
+    principal: Principal,
+    sought: EventFilter,
+    now: datetime,
+    after: str | None = None,
+    before: str | None = None,
+    most: int = 50,
+) -> Page | None:
+    """A page of the log, newest first; each with `account_label` and `by_label`, what the accounts are called.
+
+    None where the principal may not. Raises InvalidCursor.
+    """
+    return await database.scan(_read_events, principal, sought, now, Place.read(after, before), most)
+
+
+async def stream_events(
+    database: Database, principal: Principal, sought: EventFilter, now: datetime, most: int = MOST_STREAMED
+) -> AsyncIterator[list[Row]]:
+    """All that is sought, newest first, `most` at a time, as `list_events` gives them; ends where he may not."""
+    place = Place()
+    while rows := await database.scan(_read_some_events, principal, sought, now, place, most):
+        yield rows
+        place = Place(_event_key(rows[-1]))
+
+
+def _event_key(row: Row) -> Cursor:
+    return Cursor(clock.to_microseconds(row["at"]), 0, row["id"])
+
+
+def _read_some_events(
+    db: Session, principal: Principal, sought: EventFilter, now: datetime, place: Place, most: int
+) -> list[Row]:
+    return _find_events(db, principal, sought, now, place, most, _plan_events(db, sought.terms()))
+
+
+def _read_events(
+    db: Session, principal: Principal, sought: EventFilter, now: datetime, place: Place, most: int
+) -> Page | None:
+    terms = sought.terms()
+    plan = _plan_events(db, terms)
+    if sought.is_counted:
+        asked = {"type": sought.type, "cause": sought.cause, "kind": sought.kind}
+        total = counts.count_events(db, sought.since, sought.until, may_see(principal, now), **asked)
+    else:
+        by = plan.term or next(term for term in terms if term.index not in ("cause", "type", "at"))
+        counted = _by(by.index, EVENTS, select(func.count()).select_from(EVENTS))
+        counted = counted.where(*(term.condition for term in terms))
+        total = db.scalar(select(counted.scalar_subquery()).where(may_see(principal, now)))
+    if total is None:
+        return None
+    rows = _find_events(db, principal, sought, now, place, most + 1, plan) if total else []
+    return place.cut(rows, most, True, _event_key, total)
+
+
+def _plan_events(db: Session, terms: list[Term]) -> _Plan:
+    plan = _Plan(None, FEW + 1)
+    for term in terms:
+        if term.index is None or plan.bound <= FEW:
+            continue
+        capped = _by(term.index, EVENTS, select(EVENTS.c.id)).where(term.condition).limit(FEW + 1)
+        bound = db.scalar(select(func.count()).select_from(capped.subquery())) or 0
+        # What an account did is in no order that a list could walk: it is read and sorted, however much it is.
+        if bound <= FEW or term.index == "kind_account_id_id":
+            plan = _Plan(term, min(bound, FEW))
+    return plan
+
+
+def _find_events(
+    db: Session, principal: Principal, sought: EventFilter, now: datetime, place: Place, most: int, plan: _Plan
+) -> list[Row]:
+    columns, terms = EVENTS.c, sought.terms()
+    wanted = [term.condition for term in terms]
+    follows = place.follows(columns.at, columns.id, "user", True)
+    is_down = not place.is_back
+    if plan.term:
+        matching = _by(plan.term.index, EVENTS, select(columns.id, columns.at)).where(*wanted, *follows)
+        fenced = matching.cte("matching").prefix_with("MATERIALIZED")
+        page = select(fenced.c.id).order_by(*_ordered(fenced.c.at, fenced.c.id, is_down))
+    else:
+        index = next((term.index for term in terms if term.index in ("cause", "type", "by")), "at")
+        walked = _by(index, EVENTS, select(columns.id)).where(*wanted, *follows)
+        page = walked.order_by(*_ordered(columns.at, columns.id, is_down))
+    ids = db.scalars(page.where(may_see(principal, now)).limit(most)).all()
+    found = select(EVENTS).where(columns.id.in_(ids), may_see(principal, now))
+    rows = db.execute(found.order_by(*_ordered(columns.at, columns.id, is_down))).mappings().all()
+    labels = _read_labels(db, rows)
+    return [
+        {
+            **row,
+            "account_label": labels.get((row["kind"], row["account_id"])),
+            "by_label": labels.get((row["by_kind"], row["by_id"])),
+        }
+        for row in rows
+    ]
+
+
+def _read_labels(db: Session, rows: Sequence[Row]) -> dict[tuple[str, int], str]:
+    """What the accounts of these events are called, by kind and id."""
+    labels: dict[tuple[str, int], str] = {}
+    named = {(row["kind"], row["account_id"]) for row in rows} | {(row["by_kind"], row["by_id"]) for row in rows}
+    for kind in KINDS.values():
+        columns = kind.accounts.c
+        ids = [number for name, number in named if name == kind.name and number is not None]
+        contacts = [columns[contact] for contact in kind.contacts]
+        for row in db.execute(select(columns.id, columns.surname, columns.name, *contacts).where(columns.id.in_(ids))):
+            number, surname, name, *known = row
+            label = " ".join(filter(None, (name, surname))) or next(filter(None, known), "")
+            labels[kind.name, number] = label
+    return labels

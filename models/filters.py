@@ -1,0 +1,242 @@
+"""What staff ask lists for: plain values, and the conditions that they are to a query."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from sqlalchemy import ColumnElement, and_, false, literal, literal_column
+from sqlalchemy.sql.expression import FromClause
+
+from models import clock
+from models.events import EVENTS
+from models.networks import Network
+from models.schema import FACETS, LONGEST_DEVICE_KEY, UNCONFIRMED, USER, UTC, Kind, KindName, fold_text
+
+SessionSort = Literal["-started", "started", "-seen", "seen"]
+AccountSort = Literal["-created", "created", "surname"]
+AccountState = Literal["active", "unconfirmed", "disabled"]
+# Nothing that is stored is greater.
+_LAST = "\U0010ffff"
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A condition, and the index that finds what meets it."""
+
+    index: str | None
+    condition: ColumnElement[bool]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFilter:
+    """Which live sessions; what is None is not asked for."""
+
+    kind: KindName | None = None
+    # Of `kind`.
+    account: int | None = None
+    # Empty: none is known.
+    browser: str | None = None
+    os: str | None = None
+    device_kind: str | None = None
+    country: str | None = None
+    network: Network | None = None
+    started_from: datetime | None = None
+    started_to: datetime | None = None
+    seen_from: datetime | None = None
+    seen_to: datetime | None = None
+    # Not seen for longer.
+    idle: timedelta | None = None
+    # How the e-mail address, the phone number or the surname of the account begins.
+    q: str | None = None
+    # How the User-Agent begins; its first characters alone are compared.
+    device: str | None = None
+    ids: frozenset[tuple[KindName, int]] | None = None
+    sort: SessionSort = "-started"
+
+    @property
+    def facets(self) -> dict[str, str]:
+        """What is asked of that sessions are counted by."""
+        return {name: value for name in FACETS if (value := getattr(self, name)) is not None}
+
+    def seen_before(self, now: datetime) -> datetime | None:
+        """The time from which on a session was not seen."""
+        limits = [one for one in (self.seen_to, now - self.idle if self.idle else None) if one]
+        return min(limits) if limits else None
+
+    def terms(self, kind: Kind, accounts: list[int] | None, now: datetime) -> list[Term]:
+        """All that is asked but the facets, of sessions of `kind`; `accounts` are those that `q` finds."""
+        columns, made = kind.sessions.c, []
+        if self.account is not None:
+            made.append(Term("account_id_id", columns.account_id == self.account))
+        if accounts is not None:
+            made.append(Term("account_id_id", columns.account_id.in_(accounts)))
+        if self.ids is not None:
+            made.append(Term(None, columns.id.in_([number for name, number in self.ids if name == kind.name])))
+        if self.network:
+            made.append(Term("ip_key", columns.ip_key.between(self.network.first, self.network.last)))
+        if self.device:
+            begin = fold_text(self.device)[:LONGEST_DEVICE_KEY]
+            made.append(Term("device_key", begins(columns.device_key, begin)))
+        if started := _between(columns.created_at, self.started_from, self.started_to):
+            made.append(Term("started", and_(*started)))
+        if seen := _between(columns.last_seen_at, self.seen_from, self.seen_before(now)):
+            made.append(Term("seen", and_(*seen)))
+        return made
+
+    def implied(self, kind: Kind, now: datetime) -> list[ColumnElement[bool]]:
+        """What follows of it: nobody is seen before he signed in. It spares reading what can't match."""
+        columns, seen_before = kind.sessions.c, self.seen_before(now)
+        if "started" in self.sort:
+            return [columns.created_at < seen_before] if seen_before else []
+        return [columns.last_seen_at >= self.started_from] if self.started_from else []
+
+    def dump(self) -> str:
+        """As JSON, for `load`."""
+        values: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, datetime):
+                value = clock.to_microseconds(value)
+            elif isinstance(value, timedelta):
+                value = value // clock.MICROSECOND
+            elif isinstance(value, Network):
+                value = str(value)
+            elif isinstance(value, frozenset):
+                value = sorted(value)
+            if value is not None:
+                values[field.name] = value
+        return json.dumps(values)
+
+    @classmethod
+    def load(cls, dumped: str) -> SessionFilter:
+        """What `dump` gave."""
+        values = json.loads(dumped)
+        for name in ("started_from", "started_to", "seen_from", "seen_to"):
+            if name in values:
+                values[name] = clock.from_microseconds(values[name])
+        if "idle" in values:
+            values["idle"] = values["idle"] * clock.MICROSECOND
+        if "network" in values:
+            values["network"] = Network.parse(values["network"])
+        if "ids" in values:
+            values["ids"] = frozenset((kind, number) for kind, number in values["ids"])
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class AccountFilter:
+    """Which accounts of a kind."""
+
+    # How the e-mail address, the phone number or the surname begins.
+    q: str | None = None
+    state: AccountState | None = None
+    role: Literal["staff", "viewer"] | None = None
+    sort: AccountSort = "-created"
+
+    @property
+    def index(self) -> str | None:
+        """The index of the few that are not as most are."""
+        if self.q:
+            return None
+        return "staff" if self.role else self.state if self.state != "active" else None
+
+    def conditions(self, kind: Kind) -> list[ColumnElement[bool]]:
+        """All that is asked but `q`."""
+        columns = kind.accounts.c
+        made: list[ColumnElement[bool]] = []
+        if self.state == "disabled":
+            made.append(columns.disabled_at.is_not(None))
+        elif self.state == "unconfirmed":
+            # Word for word as the index has it.
+            made.append(_is(f"disabled_at IS NULL AND {UNCONFIRMED[kind.name]}"))
+        elif self.state == "active":
+            made += [columns.disabled_at.is_(None), kind.is_confirmed]
+        if self.role and kind is not USER:
+            made.append(false())
+        elif self.role:
+            made.append(_is("is_staff OR is_viewer"))
+            made.append(columns.is_staff if self.role == "staff" else and_(columns.is_viewer, ~columns.is_staff))
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Which events of the log."""
+
+    type: str | None = None
+    cause: str | None = None
+    kind: KindName | None = None
+    # Of `kind`.
+    account: int | None = None
+    # Of `account`.
+    session: int | None = None
+    by_kind: KindName | None = None
+    # Of `by_kind`.
+    by: int | None = None
+    network: Network | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether the counts that are kept answer it."""
+        return all(one is None for one in (self.account, self.session, self.by_kind, self.by, self.network))
+
+    def terms(self) -> list[Term]:
+        """All that is asked; those that an index finds in the list's own order come first."""
+        columns, made = EVENTS.c, []
+        if self.cause is not None:
+            made.append(Term("cause", columns.cause == self.cause))
+        if self.type is not None:
+            made.append(Term("type", columns.type == self.type))
+        if self.by is not None:
+            made.append(Term("by", and_(columns.by_kind == self.by_kind, columns.by_id == self.by)))
+        elif self.by_kind is not None:
+            made.append(Term(None, columns.by_kind == self.by_kind))
+        if self.network:
+            made.append(Term("ip_key", columns.ip_key.between(self.network.first, self.network.last)))
+        if self.account is not None:
+            made.append(Term("kind_account_id_id", and_(columns.kind == self.kind, columns.account_id == self.account)))
+        elif self.kind is not None:
+            made.append(Term(None, columns.kind == self.kind))
+        if self.session is not None:
+            made.append(Term(None, columns.session_id == self.session))
+        if between := _between(columns.at, self.since, self.until):
+            made.append(Term("at", and_(*between)))
+        return made
+
+
+def _is(condition: str) -> ColumnElement[bool]:
+    """A condition word for word, as an index of some rows has it."""
+    # As a Boolean SQLite would be asked for "… = 1", which is not what the index says.
+    return literal_column(f"({condition})")
+
+
+def begins(column: ColumnElement[str], text: str) -> ColumnElement[bool]:
+    """Whether `column`, which is compared by code points, begins with `text`: a range of an index."""
+    return and_(column >= text, column < text + _LAST)
+
+
+def begins_of_account(kind: Kind, q: str, accounts: FromClause | None = None) -> list[Term]:
+    """The ways in which `q` may be the beginning of what an account is known by."""
+    columns = (kind.accounts if accounts is None else accounts).c
+    made = [Term("surname_key", begins(columns.surname_key, fold_text(q)))]
+    phone = re.sub(r"[\s().-]", "", q)
+    if re.fullmatch(r"\+?[0-9]+", phone):
+        made.append(Term(None, begins(columns.phone, phone if phone.startswith("+") else f"+{phone}")))
+    if "email" in kind.contacts:
+        made.append(Term(None, begins(columns.email, q.strip().lower())))
+    return made
+
+
+def _between(column: ColumnElement[Any], since: datetime | None, until: datetime | None) -> list[ColumnElement[bool]]:
+    made = []
+    if since is not None:
+        made.append(column >= literal(since, UTC))
+    if until is not None:
+        made.append(column < literal(until, UTC))
+    return made

@@ -1,0 +1,115 @@
+"""Pages of lists that are too long to number: each goes on from a row of the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from sqlalchemy import ColumnElement, String, literal, tuple_
+
+from models.schema import KINDS, Row
+
+RANKS = {name: rank for rank, name in enumerate(KINDS)}
+
+
+class InvalidCursor(ValueError):
+    """It names no place in a list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A row's place in a list: what the list is sorted by, then its kind, then its id."""
+
+    value: int | str
+    rank: int
+    id: int
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """As `str` writes it; raises InvalidCursor."""
+        head, _, value = text.partition("~")
+        kind, _, number = head.partition(".")
+        sort, value = value[:1], value[1:]
+        # No database takes a NUL, nor an id past 64 bits.
+        is_plain = kind in RANKS and number.isascii() and number.isdigit() and len(number) <= 18 and "\0" not in value
+        if not is_plain or sort not in ("n", "t") or (sort == "n" and not _is_integer(value)):
+            raise InvalidCursor(text)
+        return cls(int(value) if sort == "n" else value, RANKS[kind], int(number))
+
+    def __str__(self) -> str:
+        sort = "t" if isinstance(self.value, str) else "n"
+        return f"{list(KINDS)[self.rank]}.{self.id}~{sort}{self.value}"
+
+
+def _is_integer(text: str) -> bool:
+    digits = text.removeprefix("-")
+    return digits.isascii() and digits.isdigit() and len(digits) <= 18
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some rows of a list, how many there are in all, and the cursors of what comes after and before."""
+
+    rows: list[Row]
+    total: int
+    next: str | None
+    previous: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page begins, and whether it is read towards the list's beginning."""
+
+    cursor: Cursor | None = None
+    is_back: bool = False
+
+    @classmethod
+    def read(cls, after: str | None, before: str | None) -> Self:
+        """The place after, or before, a cursor; raises InvalidCursor."""
+        if after and before:
+            raise InvalidCursor(before)
+        text = after or before
+        return cls(Cursor.read(text) if text else None, before is not None and bool(before))
+
+    def follows(
+        self, sort: ColumnElement[Any], row: ColumnElement[Any], kind: str, is_descending: bool
+    ) -> list[ColumnElement[bool]]:
+        """Which rows of `kind` come there, in a list that is sorted by `sort`, then by their ids (`row`)."""
+        if self.cursor is None:
+            return []
+        kept = self.cursor
+        if isinstance(kept.value, str) is not isinstance(sort.type, String):
+            # A cursor of a list that is sorted by something else.
+            raise InvalidCursor(str(kept))
+        value = literal(kept.value) if isinstance(kept.value, str) else literal(kept.value, row.type)
+        is_down = is_descending is not self.is_back
+        rank = RANKS[kind]
+        if rank == kept.rank:
+            there, here = tuple_(sort, row), tuple_(value, literal(kept.id, row.type))
+            return [there < here if is_down else there > here]
+        if (rank < kept.rank) is is_down:
+            return [sort <= value if is_down else sort >= value]
+        return [sort < value if is_down else sort > value]
+
+    def cut(
+        self, rows: Sequence[Row], most: int, is_descending: bool, key: Callable[[Row], Cursor], total: int
+    ) -> Page:
+        """The page, of up to `most` + 1 rows of each kind."""
+        is_down = is_descending is not self.is_back
+        ordered = sorted(rows, key=lambda row: _order(key(row)), reverse=is_down)
+        is_more, ordered = len(ordered) > most, ordered[:most]
+        if self.is_back:
+            ordered.reverse()
+        has_next = bool(ordered) and (is_more if not self.is_back else True)
+        has_previous = bool(ordered) and (is_more if self.is_back else self.cursor is not None)
+        return Page(
+            ordered,
+            total,
+            str(key(ordered[-1])) if has_next else None,
+            str(key(ordered[0])) if has_previous else None,
+        )
+
+
+def _order(cursor: Cursor) -> tuple[Any, int, int]:
+    return cursor.value, cursor.rank, cursor.id
