@@ -221,7 +221,10 @@ def test_back_after_signing_out_shows_no_page_of_the_account(site: House, open_p
 
 def test_a_page_that_the_browser_kept_in_memory_is_left_once_its_session_is_over(site: House, open_page: Open) -> None:
     account = site.add("user")
-    page = open_page(account)
+    page = open_page(account, "/account/")
+    # The page looks once more when its stream opens: only after that nothing else sends it away.
+    with page.expect_response(lambda answer: answer.request.resource_type == "fetch"):
+        page.goto("/devices/")
     site.write(
         lambda db: db.execute(text("DELETE FROM user_sessions WHERE account_id = :id"), {"id": account.id}) and None
     )
