@@ -60,7 +60,7 @@ text: $(VENV)/.dev ## Bring the catalogues in locale/ up to date with the texts 
 	@rm locale/messages.pot
 
 browse: $(VENV)/.dev ## Look at every page in every state, size, light and language, by axe (some minutes)
-	BROWSE=all $(PY) -m pytest tests/browser/test_pages.py --numprocesses=$(shell nproc)
+	BROWSE=all $(PY) -m pytest tests/browser/test_pages.py tests/browser/test_desk.py --numprocesses=$(shell nproc)
 
 screenshots: $(VENV)/.dev ## Take the pictures that the README shows
 	$(PY) -m tests.browser.screenshots docs/screenshots

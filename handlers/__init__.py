@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tornado import web
 
-from handlers import account, register
+from handlers import account, admin, register
 from handlers.accounts import AccountHandler
 from handlers.activity import ActivityHandler
 from handlers.desk import AccountsHandler, EndingHandler, EventsHandler, JobHandler, SessionsHandler
@@ -107,6 +107,26 @@ PAGES: list[tuple[str, type[web.RequestHandler]]] = [
     ("/preferences/", PreferencesHandler),
 ]
 
+# What staff open.
+DESK: list[tuple[str, type[web.RequestHandler]]] = [
+    ("/admin/", admin.overview.OverviewHandler),
+    ("/admin/live/", admin.live.HouseLiveHandler),
+    ("/admin/sessions/", admin.sessions.SessionListHandler),
+    ("/admin/sessions/end/", admin.ends.EndHandler),
+    ("/admin/sessions/ends/", admin.ends.EndListHandler),
+    (f"/admin/sessions/ends/{ID}/", admin.ends.EndPageHandler),
+    (f"/admin/sessions/{KIND}/{ID}/", admin.session.SessionPageHandler),
+    ("/admin/accounts/", admin.accounts.AccountsHandler),
+    (f"/admin/accounts/{KIND}/", admin.accounts.AccountListHandler),
+    (f"/admin/accounts/{KIND}/new/", admin.accounts.AccountMakeHandler),
+    (f"/admin/accounts/{KIND}/{ID}/", admin.accounts.AccountPageHandler),
+    (f"/admin/accounts/{KIND}/{ID}/reset/", admin.accounts.AccountResetHandler),
+    (f"/admin/accounts/{KIND}/{ID}/(?P<act>{'|'.join(admin.accounts.ACTS)})/", admin.accounts.AccountActHandler),
+    ("/admin/events/", admin.log.LogHandler),
+    ("/admin/events/download/(?P<form>csv|jsonl)/", admin.log.DownloadHandler),
+    ("/admin/emergency/", admin.emergency.EmergencyHandler),
+]
+
 STATIC: list[tuple[str, type[web.RequestHandler]]] = [
     ("/static/(?P<state>[0-9a-f]+)/(?P<name>.+)", StaticHandler),
 ]
@@ -122,7 +142,8 @@ ROUTES = [
     *FILES,
     *OPERATIONS,
     *PAGES,
+    *DESK,
     *STATIC,
-    *((address.removesuffix("/"), SlashHandler) for address, _ in [*API, *PAGES] if address != "/"),
+    *((address.removesuffix("/"), SlashHandler) for address, _ in [*API, *PAGES, *DESK] if address != "/"),
     *UNKNOWN,
 ]

@@ -5,7 +5,11 @@ const OFFLINE_AFTER = 3000;
 // "Active now" comes and goes without an event.
 const LOOK_EVERY = 60_000;
 const notice = document.getElementById("offline");
-const isShowing = document.querySelector("main[data-live]") !== null;
+const followed = document.querySelector("main[data-live]");
+const isShowing = followed !== null;
+// What tells that something happened: to the account, or, at the desk, in the house.
+const stream = followed?.dataset.live || "/live/";
+const home = stream === "/live/" ? "/devices/" : "/admin/";
 let source = null;
 let waiting = null;
 let isFetching = false;
@@ -25,10 +29,10 @@ async function refresh() {
     while (isStale) {
       isStale = false;
       // A page that shows no events may be the answer to a form, which is not sent again.
-      const answer = await fetch(isShowing ? location.href : "/devices/", { redirect: "manual" });
+      const answer = await fetch(isShowing ? location.href : home, { redirect: "manual" });
       if (answer.type === "opaqueredirect" || answer.status === 404) {
         // Opened and not fetched: the page that it is sent to says why.
-        leave("/devices/");
+        leave(home);
         return false;
       }
       if (answer.ok && isShowing) swap(new DOMParser().parseFromString(await answer.text(), "text/html"));
@@ -50,10 +54,12 @@ function swap(page) {
   const place = focused && findPlace(focused);
   keepTyped(shown, fresh);
   const open = shown.querySelector("[popover]:popover-open")?.id;
+  for (const { id } of shown.querySelectorAll("details[id][open]")) fresh.querySelector(`#${id}`)?.setAttribute("open", "");
   for (const row of fresh.querySelectorAll(".row[id]")) row.classList.toggle("arrived", !known.has(row.id));
   const flash = shown.querySelector("#flash");
   if (flash && !fresh.querySelector("#flash")) fresh.prepend(document.importNode(flash, true));
   shown.replaceChildren(...fresh.childNodes);
+  shown.dataset.every = fresh.dataset.every ?? "";
   document.dispatchEvent(new Event("swapped"));
   if (open) document.getElementById(open)?.showPopover();
   if (place) (place() ?? document.getElementById("title")).focus({ preventScroll: true });
@@ -64,7 +70,7 @@ function findPlace(element) {
   const row = element.closest("[id]");
   if (!row) return null;
   if (row === element) return () => document.getElementById(row.id);
-  const selector = "a, button, input";
+  const selector = "a, button, input, select, summary";
   const index = [...row.querySelectorAll(selector)].indexOf(element);
   return () => document.getElementById(row.id)?.querySelectorAll(selector)[index];
 }
@@ -95,7 +101,7 @@ function tellOnline() {
 // Each stream that opens says "look again" first: what happened while none was open is not missed.
 function open() {
   source?.close();
-  source = new EventSource("/live/");
+  source = new EventSource(stream);
   source.addEventListener("open", tellOnline);
   if (isShowing) source.addEventListener("device", refresh);
   source.addEventListener("over", (event) => {
@@ -103,7 +109,7 @@ function open() {
     // Another tab signed in anew: this one goes on as whoever that is.
     if (why === "replaced") leave(location.pathname);
     else if (why) leave(`/sign-in/?${new URLSearchParams({ why, next: location.pathname })}`);
-    else leave("/devices/");
+    else leave(home);
   });
   source.addEventListener("error", () => {
     tellOffline();
@@ -131,6 +137,11 @@ addEventListener("pagehide", close);
 addEventListener("online", resume);
 addEventListener("offline", tellOffline);
 
-setInterval(() => isShowing && source && refresh(), LOOK_EVERY);
+// A page of something that runs looks more often, for as long as it says so.
+function look() {
+  if (isShowing && source) refresh();
+  setTimeout(look, Number(document.querySelector("main[data-live]")?.dataset.every) || LOOK_EVERY);
+}
+setTimeout(look, Number(followed?.dataset.every) || LOOK_EVERY);
 
 if (!document.hidden) open();

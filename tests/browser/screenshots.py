@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
@@ -17,13 +15,15 @@ from playwright.sync_api import Browser, sync_playwright
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from models import accounts, clock, events, sessions
+from models import accounts, clock, demo, events, sessions
 from models.events import Type
 from models.origins import Origin
+from models.passwords import Passwords
+from models.places import Places
 from models.schema import USER
 from models.settings import SessionSettings
-from tests.browser.conftest import CHROMIUM
-from tests.conftest import PASSWORD, House, password_hash, start_server
+from tests.browser.conftest import CHROMIUM, run_site
+from tests.conftest import PASSWORD, House, password_hash
 
 WINDOWS = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36"
@@ -44,7 +44,14 @@ DEVICES = [
 ]
 
 # Name, address, width, height, color scheme, language.
-PICTURES = [
+Picture = tuple[str, str, int, int, str, str]
+DESK: list[Picture] = [
+    ("desk", "/admin/?span=month", 1440, 900, "light", "en"),
+    ("desk-sessions", "/admin/sessions/?device_kind=phone&country=GB", 1440, 900, "light", "en"),
+    ("desk-account-dark", "/admin/accounts/user/5/", 1440, 900, "dark", "en"),
+    ("desk-phone", "/admin/", 390, 844, "light", "ru"),
+]
+PICTURES: list[Picture] = [
     ("devices", "/devices/", 1280, 860, "light", "en"),
     ("devices-dark", "/devices/", 1280, 860, "dark", "en"),
     ("devices-phone", "/devices/", 390, 844, "light", "en"),
@@ -85,13 +92,15 @@ def _change(db: Session, session_id: int, values: dict[str, Any]) -> None:
     db.execute(update(USER.sessions).where(USER.sessions.c.id == session_id).values(values))
 
 
-def take(browser: Browser, house: House, phone: str, session_id: int, folder: Path) -> None:
-    """Take every picture of PICTURES."""
+def take(
+    browser: Browser, house: House, pictures: list[Picture], identity: str, password: str, folder: Path, **names: int
+) -> None:
+    """Take pictures, as whoever is known by `identity`; `names` fill their addresses."""
     with httpx.Client(base_url=house.address, headers={"User-Agent": WINDOWS}) as client:
-        client.post("/sign-in/", data={"identity": phone, "password": PASSWORD})
+        client.post("/sign-in/", data={"identity": identity, "password": password})
         cookies = dict(client.cookies)
     house.write(_change_here, {"ip": "198.51.100.7", "country": "DE", "novelty": ""})
-    for name, address, width, height, scheme, language in PICTURES:
+    for name, address, width, height, scheme, language in pictures:
         context = browser.new_context(
             base_url=house.address,
             viewport={"width": width, "height": height},
@@ -106,7 +115,7 @@ def take(browser: Browser, house: House, phone: str, session_id: int, folder: Pa
             for cookie, value in cookies.items():
                 context.add_cookies([{"name": cookie, "value": value, "url": house.address}])
         page = context.new_page()
-        page.goto(address.format(id=session_id))
+        page.goto(address.format(**names))
         page.evaluate("document.fonts.ready")
         Image.open(BytesIO(page.screenshot())).convert("RGB").save(folder / f"{name}.png", optimize=True)
         context.close()
@@ -117,20 +126,17 @@ def _change_here(db: Session, values: dict[str, Any]) -> None:
 
 
 def main(folder: Path) -> None:
-    """Start a server, fill it, take the pictures."""
+    """Start servers, fill them, take the pictures."""
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(1) as thread, asyncio.Runner() as runner:
-        # Playwright keeps a loop in this thread: the database is asked from another.
-        url = f"sqlite:///{scratch}/sessions.sqlite3"
-        server = start_server(Path(scratch), url)
-        house = House(server.address, url, lambda work: thread.submit(runner.run, work).result(), server.log)
-        phone, session_id = fill(house)
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-            take(browser, house, phone, session_id, folder)
-            browser.close()
-        house.close()
-        server.stop()
+    with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        with run_site(Path(scratch, "people")) as house:
+            phone, session_id = fill(house)
+            take(browser, house, PICTURES, phone, PASSWORD, folder, id=session_id)
+        with run_site(Path(scratch, "desk")) as house:
+            house.run(demo.fill(house.database, Passwords(), Places()))
+            take(browser, house, DESK, "staff@example.com", demo.PASSWORD, folder)
+        browser.close()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,141 @@
+"""Pages: ending many sessions: what will happen, then how far it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tornado import web
+
+from handlers.admin.filters import Filters
+from handlers.admin.sessions import ADDRESS, FIELDS, make_listed
+from handlers.admin.staff import ListHandler, StaffHandler
+from handlers.base import read_id
+from handlers.bodies import Text
+from handlers.forms import Form, Typed
+from handlers.queries import SessionQuery
+from models import clock, desk, jobs
+from models.desk import TooWide
+from models.filters import SessionFilter
+from models.languages import N_
+from models.schema import KINDS, KindName
+
+# As many of those that will end are shown.
+MOST_SHOWN = 10
+MOST_PICKED = 200
+MOST_LISTED = 20
+LONGEST_REASON = 200
+
+
+class Reason(Typed):
+    """Why staff do something."""
+
+    reason: Text = ""
+
+
+class EndHandler(ListHandler[SessionQuery]):
+    """Says which sessions will end, the picked ones or all that match, and begins to end them."""
+
+    query = SessionQuery
+    fields = FIELDS
+
+    async def get(self) -> None:
+        await self._show(Form())
+
+    async def post(self) -> None:
+        typed, form = self.read_form(Reason)
+        if typed is None:
+            await self._show(form, 400)
+            return
+        wanted, _ = self._read_wanted()
+        if wanted is None:
+            await self._show(form, 400)
+            return
+        total = await self._count(wanted)
+        if not total:
+            self.redirect_to(ADDRESS, N_("They have ended already: there was nothing left to end."))
+            return
+        act = self.language.ngettext(
+            "End {number} session", "End {number} sessions", total, number=self.language.number(total)
+        )
+        await self.require_recent(act)
+        job = self.must(
+            await self.parts.database.write(
+                jobs.start, self.principal, wanted, total, typed.reason or None, self.origin, clock.now()
+            )
+        )
+        self.parts.jobs.wake()
+        self.redirect_to(f"{ADDRESS}ends/{job['id']}/")
+
+    def _read_wanted(self) -> tuple[SessionFilter | None, Filters[SessionQuery]]:
+        """Which sessions are meant: those that were picked, or all that the filters say."""
+        filters = self.read_filters("session")
+        picked = self.get_query_arguments("session")[: MOST_PICKED + 1]
+        if filters.query is None:
+            return None, filters
+        if not picked:
+            return filters.query.filter, filters
+        ids = frozenset(_read_key(key) for key in picked)
+        return SessionFilter(ids=ids), filters
+
+    async def _count(self, wanted: SessionFilter) -> int:
+        """How many are meant; a search that finds too many accounts is told by the list."""
+        try:
+            return self.must(await desk.count_sessions(self.parts.database, self.principal, wanted, clock.now()))
+        except TooWide:
+            self.redirect_to(self._read_wanted()[1].to().replace(self.request.path, ADDRESS))
+            raise web.Finish from None
+
+    async def _show(self, form: Form, status: int = 200) -> None:
+        wanted, filters = self._read_wanted()
+        database, principal, now, language = self.parts.database, self.principal, clock.now(), self.language
+        if wanted is None:
+            self.redirect_to(ADDRESS, N_("That can't be read. Choose again."), tone="wrong")
+            return
+        total = await self._count(wanted)
+        found = self.must(await desk.list_sessions(database, principal, wanted, now, most=MOST_SHOWN))
+        counts = {
+            kind.name: await self._count(replace(wanted, kind=kind.name))
+            for kind in KINDS.values()
+            if wanted.kind in (None, kind.name)
+        }
+        own = replace(wanted, kind=principal.kind.name, account=principal.account_id)
+        is_near = wanted.kind in (None, own.kind) and wanted.account in (None, own.account)
+        has_own = is_near and await self._count(own) > 0
+        self.render_page(
+            "desk/end.html",
+            status,
+            form=form,
+            filters=filters,
+            total=total,
+            counts=counts,
+            has_own=has_own,
+            rows=[make_listed(row, principal, language, now, self.parts.places) for row in found.rows],
+            is_picked=wanted.ids is not None,
+            LONGEST_REASON=LONGEST_REASON,
+        )
+
+
+def _read_key(key: str) -> tuple[KindName, int]:
+    """`user-12` as the kind and the id of a session."""
+    kind, _, number = key.partition("-")
+    if kind not in KINDS or not (number.isascii() and number.isdigit()):
+        raise web.HTTPError(400)
+    return KINDS[kind].name, read_id(number)
+
+
+class EndPageHandler(StaffHandler):
+    """How far the ending of many sessions is."""
+
+    async def get(self, id: str) -> None:
+        job = await self.parts.database.read(jobs.get, self.principal, read_id(id), clock.now())
+        if job is None:
+            raise web.HTTPError(404)
+        self.render_page("desk/ending.html", job=job, is_running=job["state"] in ("waiting", "running"))
+
+
+class EndListHandler(StaffHandler):
+    """What staff ended lately."""
+
+    async def get(self) -> None:
+        rows = self.must(await self.parts.database.read(jobs.list_latest, self.principal, MOST_LISTED, clock.now()))
+        self.render_page("desk/ends.html", rows=rows)

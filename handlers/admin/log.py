@@ -1,0 +1,164 @@
+"""Pages: the log of what happened in the house, in sentences, and as a file."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+import orjson
+from markupsafe import Markup
+from tornado.iostream import StreamClosedError
+
+from handlers.activity import Telling, tell
+from handlers.admin.filters import NO_CHOICE, NO_NETWORK, NO_NUMBER, Field, time_field, write_address
+from handlers.admin.people import DESK, name_account
+from handlers.admin.sessions import KIND_NAMES
+from handlers.admin.staff import ListHandler
+from handlers.admin.words import CAUSES, LOGGED, TYPES
+from handlers.languages import Language
+from handlers.queries import EventQuery
+from models import clock, desk
+from models.languages import N_
+from models.schema import Row
+
+ADDRESS = f"{DESK}events/"
+PERSON = Markup('<a href="{}"><b><bdi>{}</bdi></b></a>')
+COLUMNS = (
+    "id", "at", "type", "cause", "kind", "account_id", "account_label", "session_id", "by_kind", "by_id", "by_label",
+    "device", "ip", "country", "reason",
+)  # fmt: skip
+# What a spreadsheet would take for a formula (OWASP, CSV injection).
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+# What is asked for most.
+SHORTCUTS = {
+    "": N_("All"),
+    "started": N_("Sign-ins"),
+    "refused": N_("Refusals"),
+    "ended": N_("Ends"),
+    "registered": N_("New accounts"),
+}
+
+FIELDS = {
+    "type": Field(N_("What"), lambda type_, language: language.gettext(TYPES.get(type_, type_))),
+    "cause": Field(N_("Why"), lambda cause, language: language.gettext(CAUSES.get(cause, cause))),
+    "kind": Field(N_("Kind of account"), lambda kind, language: language.gettext(KIND_NAMES[kind])),
+    "account": Field(N_("Number of the account"), error=NO_NUMBER),
+    "session": Field(N_("Number of the session"), error=NO_NUMBER),
+    "by_kind": Field(N_("Done by"), lambda kind, language: language.gettext(KIND_NAMES[kind]), NO_CHOICE),
+    "by": Field(N_("Number of who did it"), error=NO_NUMBER),
+    "ip": Field(N_("IP address"), error=NO_NETWORK),
+    "since": time_field(N_("Since")),
+    "until": time_field(N_("Before")),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """An event of the log: its sentence, why it was done, and where its lists begin."""
+
+    told: Telling
+    reason: str
+    by: Markup | None
+
+
+def log(row: Row, language: Language) -> Logged:
+    """An event as staff read it: who, to whom."""
+    whose = _name(row["kind"], row["account_id"], row["account_label"], language)
+    by = _name(row["by_kind"], row["by_id"], row["by_label"], language) if row["by_kind"] else None
+    nobody = language.gettext(N_("The server"))
+    told = tell(row, language, LOGGED, whose=whose, by=by or nobody, kind=_kind(row["kind"], language))
+    is_own = (row["by_kind"], row["by_id"]) == (row["kind"], row["account_id"])
+    return Logged(told, row["reason"] or "", None if is_own else by)
+
+
+def _kind(kind: str | None, language: Language) -> Markup:
+    return language.gettext(KIND_NAMES[kind]) if kind in KIND_NAMES else Markup("")
+
+
+def _name(kind: str | None, account_id: int | None, label: str | None, language: Language) -> Markup:
+    if kind is None or account_id is None:
+        return Markup("<b>{}</b>").format(language.gettext(N_("Somebody unknown")))
+    name = label or name_account(kind, account_id, language)
+    return PERSON.format(f"{DESK}accounts/{kind}/{account_id}/", name)
+
+
+class LogHandler(ListHandler[EventQuery]):
+    """The events that match, newest first, a day under another."""
+
+    query = EventQuery
+    fields = FIELDS
+
+    async def get(self) -> None:
+        filters, language, now = self.read_filters(), self.language, clock.now()
+        found = await self.find(filters, desk.list_events)
+        logged = [log(row, language) for row in found.rows]
+        self.render_page(
+            "desk/events.html",
+            400 if filters.errors else 200,
+            filters=filters,
+            found=found,
+            days=[(day, list(some)) for day, some in groupby(logged, lambda one: language.near_day(one.told.at, now))],
+            types=[(name, self._(label)) for name, label in TYPES.items()],
+            causes=[(name, self._(label)) for name, label in CAUSES.items()],
+            kinds=[(name, self._(label)) for name, label in KIND_NAMES.items()],
+            shortcuts=[(name, self._(label), filters.to(type=name, cause=None)) for name, label in SHORTCUTS.items()],
+            downloads=[
+                (name, write_address(f"{ADDRESS}download/{name}/", filters.written)) for name in ("csv", "jsonl")
+            ],
+        )
+
+
+class DownloadHandler(ListHandler[EventQuery]):
+    """The events that match, all of them, as a file: sent batch by batch, as fast as it is taken."""
+
+    query = EventQuery
+    fields = FIELDS
+
+    async def get(self, form: str) -> None:
+        filters = self.read_filters()
+        if filters.errors or filters.query is None:
+            self.redirect_to(write_address(ADDRESS, filters.values))
+            return
+        now = clock.now()
+        batches = desk.stream_events(self.parts.database, self.principal, filters.query.filter, now)
+        self.set_header("Content-Type", "text/csv; charset=utf-8" if form == "csv" else "application/jsonl")
+        self.set_header("Content-Disposition", f'attachment; filename="events-{now:%Y-%m-%d}.{form}"')
+        write = write_csv if form == "csv" else write_jsonl
+        try:
+            if form == "csv":
+                self.write(write_csv([dict(zip(COLUMNS, COLUMNS, strict=True))]))
+            async for rows in batches:
+                self.write(write(rows))
+                await self.flush()
+        except StreamClosedError:
+            return
+        self.finish()
+
+
+def write_csv(rows: list[Row]) -> bytes:
+    """Rows of a table (RFC 4180), with nothing that a spreadsheet would reckon with."""
+    text = io.StringIO()
+    csv.writer(text).writerows([_cell(row[name]) for name in COLUMNS] for row in rows)
+    return text.getvalue().encode()
+
+
+def write_jsonl(rows: list[Row]) -> bytes:
+    """A JSON object on each line."""
+    options = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_APPEND_NEWLINE
+    return b"".join(orjson.dumps({name: row[name] for name in COLUMNS}, _iso, options) for row in rows)
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return clock.to_iso(value)
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULAS) else value
+
+
+def _iso(value: Any) -> str:
+    if isinstance(value, datetime):
+        return clock.to_iso(value)
+    raise TypeError(type(value))

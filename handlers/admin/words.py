@@ -1,0 +1,112 @@
+"""What the desk calls things: events and their causes, and values that are no name by themselves."""
+
+from __future__ import annotations
+
+from handlers.activity import SENTENCES
+from handlers.languages import Language
+from handlers.queries import NONE
+from models.languages import N_
+
+TYPES = {
+    "started": N_("Sign-in"),
+    "refused": N_("Refused sign-in"),
+    "sent": N_("Code sent"),
+    "ended": N_("End of a session"),
+    "registered": N_("New account"),
+    "confirmed": N_("Confirmation"),
+    "named": N_("Device named"),
+    "changed": N_("Contact replaced"),
+    "password_changed": N_("New password"),
+    "reset_sent": N_("Link for a new password"),
+    "disabled": N_("Account disabled"),
+    "enabled": N_("Account enabled"),
+    "made_staff": N_("Made staff"),
+    "unmade_staff": N_("Staff no longer"),
+    "made_viewer": N_("Made a viewer"),
+    "unmade_viewer": N_("Viewer no longer"),
+    "emergency": N_("Emergency"),
+}
+
+# Why sessions end.
+CAUSES = {
+    "signed_out": N_("Signed out"),
+    "owner": N_("By the owner, elsewhere"),
+    "link": N_("By the link in a message"),
+    "staff": N_("By staff"),
+    "expired": N_("Ran out"),
+    "cap": N_("Too many sessions"),
+    "replaced": N_("Signed in again"),
+    "disabled": N_("Account disabled"),
+    "password": N_("New password"),
+    "theft": N_("Stolen"),
+    "restored": N_("Restored from a back-up"),
+    "emergency": N_("Emergency"),
+}
+
+DEVICE_KINDS = {
+    "computer": N_("Computer"),
+    "phone": N_("Phone"),
+    "tablet": N_("Tablet"),
+    "program": N_("Program"),
+}
+# Where the log says it in other words than the account's own page, which speaks to its reader.
+LOGGED = SENTENCES | {
+    ("registered", None): ("user-plus", "", N_("{whose} was registered.")),
+    ("registered", "staff"): ("user-plus", "", N_("{by} made the account of {whose}.")),
+    ("confirmed", None): ("badge-check", "on", N_("A contact of {whose} was confirmed.")),
+    ("confirmed", "email"): ("badge-check", "on", N_("The e-mail address of {whose} was confirmed.")),
+    ("confirmed", "phone"): ("badge-check", "on", N_("The phone number of {whose} was confirmed.")),
+    ("confirmed", "staff"): ("badge-check", "on", N_("{by} confirmed the account of {whose}.")),
+    ("started", None): ("log-in", "on", N_("{whose} signed in on {device}.")),
+    ("started", "device"): ("log-in", "notice", N_("{whose} signed in on {device}, a new device.")),
+    ("started", "country"): ("log-in", "notice", N_("{whose} signed in on {device}, from a new country.")),
+    ("refused", None): ("shield-alert", "wrong", N_("A wrong password for {whose} was refused on {device}.")),
+    ("sent", None): ("mail", "", N_("A code for {whose} was asked for on {device}.")),
+    ("named", None): ("pencil", "", N_("{by} named a device of {whose}.")),
+    ("ended", None): ("log-out", "", N_("{whose} was signed out on {device}.")),
+    ("ended", "signed_out"): ("log-out", "", N_("{whose} signed out on {device}.")),
+    ("ended", "owner"): ("log-out", "", N_("{whose} ended the session on {device} from another device.")),
+    ("ended", "link"): ("log-out", "", N_("{whose} was signed out on {device} by the link in a message.")),
+    ("ended", "staff"): ("log-out", "notice", N_("{by} ended the session of {whose} on {device}.")),
+    ("ended", "expired"): ("timer-off", "", N_("The session of {whose} on {device} ran out.")),
+    ("ended", "cap"): ("layers", "", N_("{whose} was signed out on {device}: too many others were signed in.")),
+    ("ended", "replaced"): ("repeat", "", N_("{whose} signed in again on {device}; the session before that ended.")),
+    ("ended", "disabled"): ("ban", "notice", N_("{whose} was signed out on {device}: the account was disabled.")),
+    ("ended", "password"): ("key-round", "", N_("{whose} was signed out on {device}: the password was changed.")),
+    ("ended", "theft"): (
+        "shield-alert",
+        "wrong",
+        N_("{whose} was signed out on {device}: a copy of the session was used elsewhere."),
+    ),
+    ("ended", "emergency"): ("siren", "wrong", N_("{whose} was signed out on {device} in the emergency.")),
+    ("ended", "restored"): (
+        "history",
+        "notice",
+        N_("{whose} was signed out on {device}: the server was restored from a back-up."),
+    ),
+    ("changed", None): ("at-sign", "notice", N_("{whose} replaced a contact by another.")),
+    ("changed", "email"): ("at-sign", "notice", N_("{whose} replaced the e-mail address by another.")),
+    ("changed", "phone"): ("phone", "notice", N_("{whose} replaced the phone number by another.")),
+    ("changed", "no_email"): ("at-sign", "notice", N_("{whose} took the e-mail address away.")),
+    ("changed", "no_phone"): ("phone-off", "notice", N_("{whose} took the phone number away.")),
+    ("password_changed", None): ("key-round", "notice", N_("{whose} changed the password.")),
+    ("password_changed", "reset"): ("key-round", "notice", N_("{whose} set a new password by a code.")),
+    ("reset_sent", None): ("mail", "notice", N_("{by} sent {whose} a link that sets a new password.")),
+    ("disabled", None): ("ban", "notice", N_("{by} disabled the account of {whose}.")),
+    ("enabled", None): ("circle-check", "on", N_("{by} enabled the account of {whose} again.")),
+    ("made_staff", None): ("shield-check", "notice", N_("{by} made {whose} staff.")),
+    ("unmade_staff", None): ("shield-off", "notice", N_("{by} took the rights of staff from {whose}.")),
+    ("made_viewer", None): ("eye", "notice", N_("{by} made {whose} a viewer.")),
+    ("unmade_viewer", None): ("eye-off", "notice", N_("{by} took the rights of a viewer from {whose}.")),
+    ("emergency", None): ("siren", "wrong", N_("{by} ended every session of accounts of a kind: {kind}.")),
+    ("emergency", "before"): ("siren", "wrong", N_("{by} ended the older sessions of accounts of a kind: {kind}.")),
+}
+
+
+def name_value(filter_name: str, value: str, language: Language) -> str:
+    """What a value of a filter is called."""
+    if value in ("", NONE):
+        return language.gettext(N_("Not known"))
+    if filter_name == "device_kind" and value in DEVICE_KINDS:
+        return language.gettext(DEVICE_KINDS[value])
+    return language.country(value) if filter_name == "country" else value
