@@ -13,6 +13,8 @@ CODE = $(wildcard *.py handlers models tests benchmarks)
 COMPILE = CUSTOM_COMPILE_COMMAND="make lock" $(PY) -m piptools compile --quiet --generate-hashes --allow-unsafe \
 	--strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links $(if $(UPGRADE),--upgrade)
 PYBABEL = $(PY) -m babel.messages.frontend --quiet
+# A file's tests share a server; the browsers' files are the longest and come first.
+PYTEST = $(PY) -m pytest --numprocesses=$(shell nproc) --dist=loadfile --no-loadscope-reorder
 TOTAL = $(PY) -m coverage report --format=total --include='handlers/*,models/*'
 
 .DEFAULT_GOAL := help
@@ -29,10 +31,10 @@ run: $(VENV)/.run ## Install into .venv and start the server (ARGS="--port 9000"
 demo: $(VENV)/.run ## Start on a scratch database full of lifelike accounts
 	@$(PY) server.py demo $(ARGS)
 
-test: coverage ## Install what the tests need, run them, report coverage (TESTS="-k refresh")
-	@$(PY) -m coverage report
+test: $(VENV)/.dev ## Install what the tests need and run all but the long ones (TESTS="-k refresh")
+	$(PYTEST) -m "not long" $(TESTS)
 
-check: lint types templates coverage ## What CI runs: ruff, mypy --strict, djlint, the tests, coverage of 95 %
+check: lint types templates coverage ## What CI runs: ruff, mypy --strict, djlint, every test, coverage of 95 %
 	@$(PY) -m coverage report
 	@echo "handlers/ and models/ together: $$($(TOTAL)) %, at least 95 is needed"
 	@$(TOTAL) --fail-under=95 >/dev/null
@@ -49,7 +51,7 @@ templates: $(VENV)/.dev
 
 coverage: $(VENV)/.dev
 	@rm -f .coverage .coverage.*
-	$(PY) -m coverage run -m pytest --numprocesses=$(shell nproc) --dist=loadfile $(TESTS)
+	$(subst $(PY),$(PY) -m coverage run,$(PYTEST)) $(TESTS)
 	@$(PY) -m coverage combine --quiet
 
 text: $(VENV)/.dev ## Bring the catalogues in locale/ up to date with the texts in code and templates

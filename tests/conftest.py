@@ -244,18 +244,35 @@ def make_url(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRe
     return make
 
 
-@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
-def house(
-    request: pytest.FixtureRequest, make_url: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[House]:
-    """A running server on each database; tests share it, each with accounts of its own."""
-    url = make_url(request.param)
+@pytest.fixture(scope="session")
+def sqlite_house(make_url: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """The running server on SQLite."""
+    yield from _run_house(make_url("sqlite"), tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def postgresql_house(make_url: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """The running server on PostgreSQL."""
+    yield from _run_house(make_url("postgresql"), tmp_path_factory)
+
+
+def _run_house(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     server = start_server(tmp_path_factory.mktemp("server"), url)
     with asyncio.Runner() as runner:
         opened = House(server.address, url, runner.run, server.log)
         yield opened
         opened.close()
     assert server.stop() == 0, server.log.read_text()
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def house(request: pytest.FixtureRequest) -> House:
+    """A running server on each database; tests share it, each with accounts of its own.
+
+    Each server is a fixture of its own: one with parameters is made anew whenever the parameter changes.
+    """
+    found: House = request.getfixturevalue(f"{request.param}_house")
+    return found
 
 
 @pytest.fixture

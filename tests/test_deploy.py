@@ -15,8 +15,10 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.conftest import KEY, ROOT, House, wait_until
+from tests.conftest import KEY, NO_TLS, ROOT, House, wait_until
 from tests.postgres import free_port
+
+pytestmark = pytest.mark.long
 
 UNIT = ROOT / "deploy" / "sessions.service"
 # systemd's own measure, from 0 (may do nothing) to 100; most units of a Debian system are above 90.
@@ -92,7 +94,7 @@ def test_what_the_image_holds_is_all_that_the_server_needs_and_it_writes_nothing
 
     def answers() -> bool:
         try:
-            return httpx.get(f"http://127.0.0.1:{port}/sign-in/").status_code == 200
+            return httpx.get(f"http://127.0.0.1:{port}/sign-in/", verify=NO_TLS).status_code == 200
         except httpx.HTTPError:
             return False
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import ROOT
 from tests.guarantee.checker import FAULTS, Plan, check
 from tests.postgres import Postgres, make_database
+
+pytestmark = pytest.mark.long
 
 PROGRAM = ["config.yaml", "handlers", "locale", "migrations", "models", "pyproject.toml", "server.py", "static"]
 PROGRAM += ["templates", "workers.py"]

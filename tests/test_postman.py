@@ -14,6 +14,8 @@ import pytest
 from models.schema import KINDS
 from tests.conftest import PASSWORD, House
 
+pytestmark = pytest.mark.long
+
 FOLDER = Path(__file__).parent / "postman"
 
 

@@ -15,6 +15,8 @@ import pytest
 
 from tests.conftest import KEY, ROOT, House, Server, start_server
 
+pytestmark = pytest.mark.long
+
 NOTE = "it was restored from a back-up"
 
 

@@ -17,6 +17,8 @@ from schemathesis.schemas import BaseSchema
 from handlers import openapi
 from tests.conftest import Device, House
 
+pytestmark = pytest.mark.long
+
 
 def load(mode: str) -> BaseSchema:
     """The document, asked with data that it allows (`positive`), or also with what it forbids (`all`)."""

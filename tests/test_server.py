@@ -23,7 +23,7 @@ import structlog
 
 import server
 from models.schema import KINDS
-from tests.conftest import KEY, PASSWORD, ROOT, House, start_server, wait_until
+from tests.conftest import KEY, NO_TLS, PASSWORD, ROOT, House, start_server, wait_until
 
 COMMANDS = ["serve", "demo", "add-user", "add-client", "issue-token", "migrate"]
 Ended = tuple[int, str, str]
@@ -209,6 +209,7 @@ def test_wrong_settings_are_told_in_one_line_by_each_command(run: Callable[..., 
     assert err.startswith("SESSIONS_SERVER__PORT: expected a valid integer")
 
 
+@pytest.mark.long
 def test_the_first_start_makes_data_and_says_how_to_begin(tmp_path: Path) -> None:
     started = Started(tmp_path)
     said = started.wait_for("add-user")
@@ -224,14 +225,14 @@ def test_the_first_start_makes_data_and_says_how_to_begin(tmp_path: Path) -> Non
     second = run_program(tmp_path, "serve", "--port", port)
     assert (second.returncode, second.stdout, second.stderr.count("\n")) == (1, "", 1)
     assert second.stderr.startswith(f"Can't listen on 127.0.0.1, port {port}: ")
-    assert httpx.get(f"{started.address}/healthz").status_code == 200
+    assert httpx.get(f"{started.address}/healthz", verify=NO_TLS).status_code == 200
     assert started.stop(signal.SIGINT) == 0
 
     key = (tmp_path / "data" / "signing.key").read_bytes()
     made = run_program(tmp_path, "add-user", "--staff", "--email", "first@example.com")
     assert made.returncode == 0
     again = Started(tmp_path)
-    assert httpx.get(f"{again.address}/readyz").status_code == 200
+    assert httpx.get(f"{again.address}/readyz", verify=NO_TLS).status_code == 200
     assert "/setup/" not in again.log.read_text()
     assert (tmp_path / "data" / "signing.key").read_bytes() == key
     assert again.stop(signal.SIGTERM) == 0
@@ -260,7 +261,7 @@ class Started:
 
     def _is_up(self) -> bool:
         try:
-            return httpx.get(f"{self.address}/healthz").status_code == 200
+            return httpx.get(f"{self.address}/healthz", verify=NO_TLS).status_code == 200
         except httpx.HTTPError:
             return False
 
@@ -276,6 +277,7 @@ def run_program(folder: Path, *arguments: str) -> subprocess.CompletedProcess[st
     )  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 def test_what_is_in_flight_is_answered_before_the_server_ends(tmp_path: Path, number: int) -> None:
     file = tmp_path / "sessions.sqlite3"
@@ -289,7 +291,7 @@ def test_what_is_in_flight_is_answered_before_the_server_ends(tmp_path: Path, nu
     # A write that waits for another process's is in flight for as long as we like.
     blocking = sqlite3.connect(file, isolation_level=None)
     blocking.execute("BEGIN IMMEDIATE")
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as asking, httpx.Client() as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as asking, httpx.Client(verify=NO_TLS) as client:
         asking.sendall(head.encode() + body)
         # Whatever was sent before an answered request has been read.
         for _ in range(3):

@@ -14,6 +14,8 @@ import pytest
 
 from tests.conftest import Server, start_server, wait_until
 
+pytestmark = pytest.mark.long
+
 REQUEST = b"GET /healthz HTTP/1.1\r\nHost: sessions\r\n"
 
 

@@ -14,13 +14,21 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from tests.conftest import PASSWORD, Account, House, start_server
+from tests.conftest import NO_TLS, PASSWORD, Account, House, start_server
 
 CHROMIUM = "/usr/bin/chromium"
 # What each page may wait for; the slowest is the first on two busy cores.
 PATIENCE_MS = 10_000
 
 Open = Callable[..., Page]
+FOLDER = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever a browser is needed for is long."""
+    for item in items:
+        if FOLDER in item.path.parents:
+            item.add_marker(pytest.mark.long)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +74,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 def sign_in(site: House, context: BrowserContext, account: Account, agent: str) -> None:
     """Sign a browser in without the page for it, which has tests of its own."""
-    with httpx.Client(base_url=site.address, headers={"User-Agent": agent}) as client:
+    with httpx.Client(base_url=site.address, headers={"User-Agent": agent}, verify=NO_TLS) as client:
         answer = client.post("/sign-in/", data={"identity": account.contact, "password": PASSWORD})
         assert answer.status_code == 303, answer.text
         for name, value in client.cookies.items():

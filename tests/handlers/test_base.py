@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from models.schema import KINDS, Base
-from tests.conftest import Device, House, start_server
+from tests.conftest import NO_TLS, Device, House, start_server
 
 NOT_PROVIDED = b'{"detail":"Authentication credentials were not provided."}'
 NOT_VALID = b'{"detail":"Given token not valid for any token type","code":"token_not_valid"}'
@@ -494,7 +494,7 @@ def start_from(house: House, headers: list[tuple[str, str]]) -> dict[str, Any]:
     signed_in = house.client.post("/auth/user/token/", json=account.credentials, headers=headers)
     token = signed_in.json()["access"]
     proxied = [("Authorization", f"Bearer {token}"), *headers]
-    answer = httpx.get(f"{house.address}{LIST}?details=true", headers=proxied)
+    answer = httpx.get(f"{house.address}{LIST}?details=true", headers=proxied, verify=NO_TLS)
     details: dict[str, Any] = answer.json()[0]
     return details
 

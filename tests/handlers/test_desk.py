@@ -24,7 +24,7 @@ from models.origins import Origin
 from models.principals import Principal
 from models.schema import KINDS, USER, Base, Kind, Row
 from models.settings import SessionSettings
-from tests.conftest import Account, Device, House, start_server, wait_until
+from tests.conftest import NO_TLS, Account, Device, House, start_server, wait_until
 from tests.handlers.test_base import FORBIDDEN
 
 ADDRESSES = {
@@ -271,6 +271,7 @@ def fill_sessions(db: Session, kind: Kind, account_id: int, many: int) -> None:
     db.execute(insert(kind.sessions), [shared | {"sid": f"many {number}"} for number in range(many)])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_a_job_that_is_killed_is_gone_on_with_and_ends_nothing_twice(
     make_url: Callable[[str], str], tmp_path: Path, database: str
@@ -313,6 +314,7 @@ def count_ends(db: Session) -> tuple[int, int]:
     return row[0], row[1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_an_emergency_ends_every_session_at_once_and_closes_live_streams(
     make_url: Callable[[str], str], tmp_path: Path, database: str
@@ -324,7 +326,9 @@ def test_an_emergency_ends_every_session_at_once_and_closes_live_streams(
         staff, user, client = add(house, is_staff=True), add(house), house.sign_in(house.add("client"))
         # Kept in memory by the server.
         assert all(is_live(house, device) for device in (staff, user, client))
-        with httpx.stream("GET", f"{server.address}/sessions/live/", headers=client.headers, timeout=10) as stream:
+        with httpx.stream(
+            "GET", f"{server.address}/sessions/live/", headers=client.headers, timeout=10, verify=NO_TLS
+        ) as stream:
             heard = stream.iter_bytes()
             next(heard)
             cut_off(house, staff, ["client"], None)

@@ -15,7 +15,7 @@ from handlers.docs import POLICY
 from tests.conftest import House
 
 # The page asks the database nothing of its own.
-pytestmark = pytest.mark.parametrize("house", ["sqlite"], indirect=True, scope="session")
+pytestmark = [pytest.mark.long, pytest.mark.parametrize("house", ["sqlite"], indirect=True, scope="session")]
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from tests.conftest import House, start_server, wait_until
+from tests.conftest import NO_TLS, House, start_server, wait_until
 
 SITE = "https://sessions.example.com"
 ORIGIN = "https://app.example.com"
@@ -120,7 +120,7 @@ def test_a_trusted_proxy_s_https_is_told_on(
     )
     try:
         for scheme, is_told in (("https", True), ("http", False)):
-            answer = httpx.get(f"{server.address}/sign-in/", headers={"X-Forwarded-Proto": scheme})
+            answer = httpx.get(f"{server.address}/sign-in/", headers={"X-Forwarded-Proto": scheme}, verify=NO_TLS)
             assert ("Strict-Transport-Security" in answer.headers) is is_told
     finally:
         server.stop()
@@ -205,7 +205,7 @@ def test_those_who_send_nothing_keep_out_nobody(strict: House) -> None:
     with contextlib.ExitStack() as stack:
         slow = [stack.enter_context(connect(strict, b"GET / HTTP/1.1\r\nX: ")) for _ in range(4 * ROOM)]
         for _ in range(3):
-            assert httpx.get(f"{strict.address}/healthz").status_code == 200
+            assert httpx.get(f"{strict.address}/healthz", verify=NO_TLS).status_code == 200
         with contextlib.suppress(ConnectionResetError):
             assert slow[0].recv(1) == b""
 

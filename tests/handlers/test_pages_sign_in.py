@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from handlers import PAGES
 from handlers.base import answers_method
-from tests.conftest import KEY, PASSWORD, House, Server, start_server
+from tests.conftest import KEY, NO_TLS, PASSWORD, House, Server, start_server
 from tests.handlers.browsers import Browser, Page
 
 KINDS = ["user", "client"]
@@ -243,7 +243,7 @@ def test_behind_https_the_cookies_are_pinned_to_this_host(
 ) -> None:
     server = start(make_url("sqlite"), SESSIONS_SERVER__ADDRESS="https://sessions.example.com")
     fields = {"email": "first@example.com", "new_password": PASSWORD}
-    answer = httpx.post(server.address + read_setup(server), data=fields)
+    answer = httpx.post(server.address + read_setup(server), data=fields, verify=NO_TLS)
     kept = {one.partition("=")[0]: one for one in answer.headers.get_list("Set-Cookie")}
     assert set(kept) == {"__Host-session", "__Host-browser", "__Host-notice"}
     for cookie in kept.values():
@@ -251,8 +251,16 @@ def test_behind_https_the_cookies_are_pinned_to_this_host(
         assert {"secure", "httponly", "path=/", "samesite=lax"} <= parts
         assert not any(part.startswith("domain") for part in parts)
     value = kept["__Host-session"].partition("=")[2].partition(";")[0]
-    assert httpx.get(f"{server.address}/devices/", headers={"Cookie": f"session={value}"}).status_code == 303
-    assert httpx.get(f"{server.address}/devices/", headers={"Cookie": f"__Host-session={value}"}).status_code == 200
+    assert (
+        httpx.get(f"{server.address}/devices/", headers={"Cookie": f"session={value}"}, verify=NO_TLS).status_code
+        == 303
+    )
+    assert (
+        httpx.get(
+            f"{server.address}/devices/", headers={"Cookie": f"__Host-session={value}"}, verify=NO_TLS
+        ).status_code
+        == 200
+    )
 
 
 def test_a_double_click_signs_in_once_and_is_no_new_device(house: House, browser: Browser) -> None:
@@ -262,7 +270,7 @@ def test_a_double_click_signs_in_once_and_is_no_new_device(house: House, browser
     form = other.open("/sign-in/").form("/sign-in/") | {"identity": account.contact, "password": PASSWORD}
     kept = {"browser": other.cookie("browser") or ""}
     for _ in range(2):
-        assert httpx.post(f"{house.address}/sign-in/", data=form, cookies=kept).status_code == 303
+        assert httpx.post(f"{house.address}/sign-in/", data=form, cookies=kept, verify=NO_TLS).status_code == 303
     assert len(live(house, "user", account.id)) == 2
     other.close()
 
@@ -287,19 +295,23 @@ def test_a_cookie_that_proves_nobody_is_a_stranger_and_is_dropped(house: House, 
         "long": "x" * 10_000,
     }
     for name, value in bad.items():
-        answer = httpx.get(f"{house.address}/devices/", headers={"Cookie": f"session={value}"})
+        answer = httpx.get(f"{house.address}/devices/", headers={"Cookie": f"session={value}"}, verify=NO_TLS)
         assert answer.status_code == 303, name
         assert answer.headers["Location"].startswith("/sign-in/"), name
-    twice = httpx.get(f"{house.address}/devices/", headers={"Cookie": f"session={good}; session={good}"})
+    twice = httpx.get(f"{house.address}/devices/", headers={"Cookie": f"session={good}; session={good}"}, verify=NO_TLS)
     assert twice.status_code == 303
     assert any(one.startswith('session=""') for one in twice.headers.get_list("Set-Cookie"))
-    assert httpx.get(f"{house.address}/devices/", headers={"Cookie": f"session={good}"}).status_code == 200
+    assert (
+        httpx.get(f"{house.address}/devices/", headers={"Cookie": f"session={good}"}, verify=NO_TLS).status_code == 200
+    )
 
 
 def test_a_cookie_is_no_token_for_programs(house: House, browser: Browser) -> None:
     browser.sign_in(house.add("user"))
     cookie = browser.cookie("session")
-    answer = httpx.get(f"{house.address}/sessions/session-user-l/", headers={"Authorization": f"Bearer {cookie}"})
+    answer = httpx.get(
+        f"{house.address}/sessions/session-user-l/", headers={"Authorization": f"Bearer {cookie}"}, verify=NO_TLS
+    )
     assert answer.status_code == 401
     assert browser.get("/sessions/session-user-l/").status_code == 401
 
@@ -416,7 +428,7 @@ def test_while_the_database_is_away_a_page_says_so_and_nobody_is_signed_out(
     url = make_url("postgresql")
     server = start(url)
     place, _, name = url.rpartition("/")
-    with httpx.Client(base_url=server.address, timeout=30) as client:
+    with httpx.Client(base_url=server.address, timeout=30, verify=NO_TLS) as client:
         client.post(read_setup(server), data={"email": "first@example.com", "new_password": PASSWORD})
         assert client.get("/devices/").status_code == 200
         close = f"ALTER DATABASE {name} ALLOW_CONNECTIONS false"

@@ -24,7 +24,7 @@ from models.origins import Origin
 from models.schema import KINDS, Row
 from models.settings import SessionSettings
 from models.tokens import Tokens
-from tests.conftest import KEY, Account, Device, House, wait_until
+from tests.conftest import KEY, NO_TLS, Account, Device, House, wait_until
 from tests.handlers.test_base import FORBIDDEN, NOT_FOUND, Raw, send
 
 KEYS = {
@@ -496,7 +496,7 @@ def test_who_is_staff_no_longer_sees_no_more_than_his_own(
 def test_the_picture_s_address_serves_a_real_jpeg_to_anyone(house: House, account: Account, device: Device) -> None:
     address = house.ask("GET", f"/sessions/session-{account.kind}-l/", device).json()[0][account.kind]["image"]
 
-    answer = httpx.get(address)
+    answer = httpx.get(address, verify=NO_TLS)
 
     file = f"/sessions/session-{account.kind}-l/{account.id}/static/Users/default-user-image.jpeg"
     assert address == f"{house.address}{file}"

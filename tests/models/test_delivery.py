@@ -449,6 +449,7 @@ def test_what_is_queued_by_a_transaction_that_fails_is_never_sent(post: Post, ch
     post.run(check())
 
 
+@pytest.mark.long
 def test_mail_survives_the_servers_death(tmp_path: Path) -> None:
     mailbox, port = Mailbox(), free_port()
     url = f"sqlite:///{tmp_path}/sessions.sqlite3"

@@ -194,6 +194,7 @@ def test_a_migration_that_fails_leaves_nothing_behind(empty: str) -> None:
     assert migrate(empty)
 
 
+@pytest.mark.long
 def test_several_that_migrate_at_once_are_safe(empty: str, tmp_path: Path) -> None:
     programs = [start_program(tmp_path, empty, "migrate") for _ in range(2)]
     for program in programs:
@@ -203,6 +204,7 @@ def test_several_that_migrate_at_once_are_safe(empty: str, tmp_path: Path) -> No
     assert on_connection(empty, read_tables) == DOMAIN_TABLES
 
 
+@pytest.mark.long
 def test_tables_of_a_newer_version_are_refused_in_one_line(empty: str, tmp_path: Path) -> None:
     migrate(empty)
     on_connection(empty, lambda connection: connection.execute(text("UPDATE alembic_version SET version_num = '9999'")))

@@ -64,6 +64,7 @@ def test_addresses_of_old_sessions_go_and_their_places_stay(house: House) -> Non
     assert details["ip"] == ""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_the_server_forgets_step_by_step_however_many_there_are(
     make_url: Callable[[str], str], tmp_path: Path, kind: str

@@ -321,6 +321,7 @@ def test_other_programs_variables_are_theirs(monkeypatch: pytest.MonkeyPatch) ->
     assert settings.load() == Settings()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("text", "variables", "line"),
     [
