@@ -22,8 +22,11 @@ import httpx
 import pytest
 
 from handlers.listening import KEPT
-from tests.conftest import PASSWORD, ROOT, Device, House, Server, start_server, wait_until
+from handlers.live import BEAT
+from tests.conftest import NO_TLS, PASSWORD, ROOT, Device, House, Server, start_server, wait_until
 from tests.postgres import Postgres, make_database
+
+pytestmark = pytest.mark.long
 
 Strike = Callable[["Place"], AbstractContextManager[None]]
 
@@ -204,11 +207,11 @@ def test_no_file_descriptor_left(on_file: Place) -> None:
         connections = [stack.enter_context(socket.create_connection(("127.0.0.1", port), 20)) for _ in range(20)]
         # Who is let in no more is told so.
         assert connections[-1].recv(4096).startswith(b"HTTP/1.1 503 ")
-        with httpx.Client(base_url=place.house.address) as late:
+        with httpx.Client(base_url=place.house.address, verify=NO_TLS) as late:
             assert_away(late.get("/healthz"), "application/json")
         # Who is in goes on, and what asks for descriptors has them.
         assert place.rename("before").status_code == 200
-    wait_until(lambda: httpx.get(f"{place.house.address}/healthz").status_code == 200)
+    wait_until(lambda: httpx.get(f"{place.house.address}/healthz", verify=NO_TLS).status_code == 200)
     assert "Traceback" not in place.server.log.read_text()
 
 
@@ -293,8 +296,8 @@ def test_postgresql_that_says_nothing_more(on_postgres: Place, postgres_alone: P
             for process in processes:
                 os.kill(process, signal.SIGSTOP)
             try:
-                # Another server may end the session, which this one does not hear of.
-                assert list(told) == []
+                # Another server may end the session, which this one does not hear of. A beat may come in between.
+                assert set(told) <= {BEAT}
                 yield
             finally:
                 for process in processes:
@@ -321,8 +324,10 @@ def test_a_log_that_nobody_reads_any_more(tmp_path: Path) -> None:
         wait_until(lambda: is_up(address))
         process.stdout.close()
         for _ in range(50):
-            assert httpx.get(f"{address}/sessions/session-user-l/").status_code == 401
-        answer = httpx.post(f"{address}/auth/user/register/", json={"email": "a@example.com", "password": PASSWORD})
+            assert httpx.get(f"{address}/sessions/session-user-l/", verify=NO_TLS).status_code == 401
+        answer = httpx.post(
+            f"{address}/auth/user/register/", json={"email": "a@example.com", "password": PASSWORD}, verify=NO_TLS
+        )
         # Its code goes to the log, as no mail server is configured.
         assert answer.status_code == 201
         assert is_up(address)
@@ -332,7 +337,7 @@ def test_a_log_that_nobody_reads_any_more(tmp_path: Path) -> None:
 
 def is_up(address: str) -> bool:
     try:
-        return httpx.get(f"{address}/readyz").status_code == 200
+        return httpx.get(f"{address}/readyz", verify=NO_TLS).status_code == 200
     except httpx.HTTPError:
         return False
 
