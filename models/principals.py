@@ -21,6 +21,7 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
+    type_coerce,
 )
 from sqlalchemy.orm import Session
 
@@ -103,6 +104,11 @@ def cut_at(kind: Kind) -> ColumnElement[Any]:
     return select(CUTOFFS.c.at).where(CUTOFFS.c.kind == literal_column(f"'{kind.name}'")).scalar_subquery()
 
 
+def _revision(kind: Kind) -> ColumnElement[int]:
+    """What moves whenever the account or any session of it does: neither part of the sum ever becomes less."""
+    return kind.accounts.c.revision + type_coerce(cut_at(kind), BigInteger)
+
+
 def is_usable(kind: Kind) -> ColumnElement[bool]:
     """Whether an account may do anything at all: confirmed, and not disabled."""
     return kind.accounts.c.disabled_at.is_(None) & kind.is_confirmed
@@ -116,7 +122,7 @@ def proof(kind: Kind, device: bool = False) -> Select[Any]:
     accounts, sessions = kind.accounts.c, kind.sessions.c
     named = sessions.device == bindparam("device") if device else sessions.sid == bindparam("sid")
     return (
-        select(sessions.id, _role(kind).label("role"), accounts.revision)
+        select(sessions.id, _role(kind).label("role"), _revision(kind).label("revision"))
         .join_from(kind.sessions, kind.accounts, accounts.id == sessions.account_id)
         .where(named, sessions.account_id == bindparam("account_id"), is_usable(kind), is_live(kind))
         .order_by(sessions.id.desc())

@@ -341,7 +341,10 @@ def test_an_emergency_ends_every_session_at_once_and_closes_live_streams(
         assert is_live(house, again)
         at = clock.now()
         later = house.sign_in(user.account)
+        # Kept too, and no longer true once some of it are cut off, though no row is gone.
+        assert list_own(house, later) == [later.session, user.session]
         cut_off(house, staff, ["user", "client"], at)
+        assert list_own(house, later) == [later.session]
         assert [is_live(house, device) for device in (staff, user, again, later)] == [False, False, False, True]
         wait_until(lambda: house.read(count_causes, "emergency") == 4)
         assert not house.write(
@@ -350,6 +353,11 @@ def test_an_emergency_ends_every_session_at_once_and_closes_live_streams(
         assert is_live(house, later)
         house.close()
     assert server.stop() == 0
+
+
+def list_own(house: House, device: Device) -> list[int]:
+    """The sessions that a device is told of when it asks for its account's own."""
+    return [row["id"] for row in house.ask("GET", f"/sessions/session-{device.account.kind}-l/", device).json()]
 
 
 def cut_off(house: House, staff: Device, kinds: list[str], before: Any) -> None:
