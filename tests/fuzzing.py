@@ -19,12 +19,14 @@ from handlers.base import Refusal, read_bearer, read_id, tell_errors
 from handlers.devices import clean_name
 from handlers.forms import clean_code
 from handlers.pages import local_address
+from handlers.queries import AccountQuery, EventQuery, SessionQuery, encode, read_query
 from handlers.sessions import Page
 from models import clock
 from models.contacts import normalise_email, normalise_phone
 from models.guesses import network_of
 from models.keys import Key, KeySet
 from models.origins import cut_device, make_origin
+from models.paging import InvalidCursor, Place
 from models.pictures import NotAPicture, make
 from models.places import Places
 from models.schema import KINDS
@@ -168,6 +170,28 @@ def check_filter(sent: dict[str, str]) -> None:
             assert read_id(text) >= 0
 
 
+QUERIES: list[type[SessionQuery] | type[AccountQuery] | type[EventQuery]] = [SessionQuery, AccountQuery, EventQuery]
+query_values = anything | st.sampled_from(
+    ["user", "-", "7", "90m", "99999d", "2026-11-24T09:30:00Z", "2026-11-24", "9998-12-31T23:59:59+14:00", "::/0",
+     "10.0.0.0/8", "fe80::1%x", "-started", "active", "viewer", "0", "9223372036854775807"]
+)  # fmt: skip
+
+
+def check_query(sent: dict[str, str]) -> None:
+    """Read the address of a list of the desk; what was understood can be written, and reads as the same."""
+    arguments = {name: [value.encode("utf-8", "replace")] for name, value in sent.items()}
+    for model in QUERIES:
+        try:
+            query = read_query(model, arguments)
+        except ValidationError as error:
+            orjson.dumps(tell_errors(error))
+            continue
+        again = read_query(model, {name: [value.encode()] for name, value in encode(query.filter)})
+        assert again.filter == query.filter
+        with suppress(InvalidCursor):
+            Place.read(query.after, query.before)
+
+
 def check_contact(text: str) -> None:
     """Read a contact."""
     for normalise in (normalise_email, lambda text: normalise_phone(text, "RU")):
@@ -202,6 +226,9 @@ READERS: dict[str, tuple[SearchStrategy[Any], Callable[[Any], None]]] = {
     "bodies": (st.dictionaries(st.sampled_from(["email", "phone", "password", "code", "name"]), json_values)
                | json_values, check_body),
     "filters": (st.dictionaries(st.sampled_from(["details", "limit", "offset"]) | anything, anything), check_filter),
+    "queries": (
+        st.dictionaries(st.sampled_from(sorted({*SessionQuery.model_fields, *EventQuery.model_fields, "state", "role"}))
+                        | anything, query_values, max_size=4), check_query),
     "contacts": (spoiled(phones) | anything, check_contact),
     "headers": (anything, check_header),
     "pictures": (st.binary(max_size=300) | st.binary(max_size=60).map(lambda rest: b"\x89PNG\r\n\x1a\n" + rest)
