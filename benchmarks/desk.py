@@ -8,18 +8,21 @@ import contextlib
 import random
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, Self
+from urllib.parse import urlencode
 
 import asyncpg
+import httpx
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from benchmarks.yard import Yard, postgres, scratch
-from models import accounts, clock, counts, cutoffs, desk, events, jobs, overview, sessions
+from benchmarks.yard import AGENT, KEYS, Yard, postgres, scratch
+from handlers.queries import encode
+from models import accounts, clock, counts, cutoffs, desk, events, jobs, sessions
 from models.database import Database
 from models.events import Type
 from models.filters import AccountFilter, EventFilter, SessionFilter
@@ -28,13 +31,15 @@ from models.networks import Network, make_key
 from models.origins import Origin
 from models.postgres import PostgresDatabase
 from models.principals import Principal, prove
-from models.schema import CLIENT, KINDS, USER, fold_text
+from models.schema import CLIENT, KINDS, USER, Kind, Row, fold_text
 from models.settings import SessionSettings
 from models.sqlite import SQLiteDatabase
-from models.tokens import Claims
+from models.tokens import Claims, Tokens
 
 AT_ONCE = 20_000
 DAYS = 60
+# What the pages are measured beside.
+FEW = 10_000
 SETTINGS = SessionSettings()
 COUNTRIES = ("RU", "DE", "US", "GB", "FR", "KZ", "TR", "IT", "JP", "PL", "ES", "FI", "")
 MAKES = (
@@ -58,6 +63,11 @@ class Size:
     accounts: int
     sessions: int
     events: int
+
+    @classmethod
+    def of(cls, sessions: int) -> Self:
+        """With so many sessions."""
+        return cls(sessions // 5, sessions, sessions * 3)
 
 
 class Filler:
@@ -171,12 +181,12 @@ async def fill(yard: Yard, size: Size, now: datetime) -> None:
     await database.close()
 
 
-async def sign_in(database: Database, now: datetime) -> Principal:
-    """A member of staff."""
-    started = await database.write(sessions.start, USER, 1, None, None, Origin(), SETTINGS, now)
+async def start(database: Database, kind: Kind, account_id: int, now: datetime) -> Row:
+    """A new session of an account."""
+    started = await database.write(sessions.start, kind, account_id, None, None, Origin(), SETTINGS, now)
     if started is None:
-        raise SystemExit("there is no staff")
-    return Principal(USER, 1, started.session["id"], "staff")
+        raise SystemExit("there is no such account")
+    return started.session
 
 
 def list_cases(now: datetime) -> dict[str, SessionFilter]:
@@ -236,6 +246,9 @@ def list_event_cases(now: datetime) -> dict[str, EventFilter]:
 
 
 Ask = Callable[[], Awaitable[Any]]
+Open = Callable[[str], Awaitable[None]]
+# By their names: how many match, the address, and one deep inside.
+Pages = dict[str, tuple[int, str, str]]
 
 
 async def measure(ask: Ask, repeats: int) -> tuple[float, float]:
@@ -250,37 +263,68 @@ async def measure(ask: Ask, repeats: int) -> tuple[float, float]:
     return statistics.median(taken), taken[min(len(taken) - 1, int(len(taken) * 0.99))]
 
 
-async def measure_lists(database: Database, staff: Principal, now: datetime, repeats: int) -> dict[str, Any]:
-    """Every list with every filter: its first page, and a page deep inside."""
-    asked: dict[str, Any] = {}
+async def list_pages(database: Database, staff: Principal, now: datetime) -> Pages:
+    """Every page of the desk, its lists with every filter: how many match, its address, and one deep inside it."""
+    lists: list[tuple[str, str, Any, Any]] = []
     for name, sought in list_cases(now).items():
-        asked[f"sessions: {name}"] = partial(desk.list_sessions, database, staff, sought, now)
-    accounts_asked = {
+        ask: Any = partial(desk.list_sessions, database, staff, sought, now)
+        lists.append((f"sessions: {name}", "sessions", sought, ask))
+    of_accounts = {
         "all": AccountFilter(), "surname order": AccountFilter(sort="surname"), "search": AccountFilter(q="kowalski32"),
         "phone": AccountFilter(q="+7900"), "active": AccountFilter(state="active"),
         "disabled": AccountFilter(state="disabled"), "staff": AccountFilter(role="staff"),
     }  # fmt: skip
-    for name, filter_ in accounts_asked.items():
-        asked[f"accounts: {name}"] = partial(desk.list_accounts, database, staff, USER, filter_, now)
+    for name, some in of_accounts.items():
+        ask = partial(desk.list_accounts, database, staff, USER, some, now)
+        lists.append((f"accounts: {name}", "accounts/user", some, ask))
     for name, of_events in list_event_cases(now).items():
-        asked[f"events: {name}"] = partial(desk.list_events, database, staff, of_events, now)
-    figures: dict[str, Any] = {}
-    for name, ask in asked.items():
-        page = await ask()
-        first = await measure(ask, repeats)
-        deep = (0.0, 0.0)
-        if page.next:
-            inside = await find_inside(ask, page.next)
-            deep = await measure(partial(ask, after=inside), repeats)
-        figures[name] = (page.total, *first, *deep)
-    figures["account"] = (1, *await measure(lambda: desk.get_account(database, staff, USER, 5, now), repeats), 0, 0)
-    today = now - timedelta(hours=13, minutes=20)
-    figures["overview"] = (0, *await measure(lambda: overview.read(database, staff, today, now), repeats), 0, 0)
-    figures["choices"] = (0, *await measure(lambda: desk.list_choices(database, staff, now), repeats), 0, 0)
-    for span in overview.SPANS:
-        taken = await measure(partial(overview.read_series, database, staff, span, now), repeats)
-        figures[f"series: {span}"] = (0, *taken, 0, 0)
-    return figures
+        ask = partial(desk.list_events, database, staff, of_events, now)
+        lists.append((f"events: {name}", "events", of_events, ask))
+    pages = {}
+    for name, place, asked, ask in lists:
+        page, address = await ask(), f"/admin/{place}/?{urlencode(encode(asked))}"
+        deep = f"{address}&{urlencode({'after': await find_inside(ask, page.next)})}" if page.next else ""
+        pages[name] = (page.total, address, deep)
+    alone = {
+        "overview": "", "overview, 7 days": "?span=week", "overview, 30 days": "?span=month",
+        "account": "accounts/user/5/", "session": "sessions/client/77/", "ends": "sessions/ends/",
+        "emergency": "emergency/", "new account": "accounts/client/new/",
+    }  # fmt: skip
+    return pages | {name: (1, f"/admin/{address}", "") for name, address in alone.items()}
+
+
+@contextlib.asynccontextmanager
+async def at_desk(yard: Yard, database: Database, now: datetime) -> AsyncIterator[tuple[Open, Pages]]:
+    """A server, somebody of the staff signed in there, and its pages."""
+    row = await start(database, USER, 1, now)
+    cookie = Tokens(KEYS, 900, timedelta(days=1)).make_cookie(USER, 1, row, now + timedelta(days=1))
+    pages = await list_pages(database, Principal(USER, 1, row["id"], "staff"), now)
+    headers = {"User-Agent": AGENT, "Cookie": f"session={cookie}"}
+    async with httpx.AsyncClient(base_url=yard.serve(), headers=headers, timeout=60) as client:
+
+        async def open_(address: str) -> None:
+            answer = await client.get(address)
+            if answer.status_code != 200:
+                raise SystemExit(f"{address}: {answer.status_code}")
+
+        yield open_, pages
+
+
+async def measure_pages(small: tuple[Open, Pages], large: tuple[Open, Pages], repeats: int) -> None:
+    """Print how many each page tells of, and how long it takes, from the request to its last byte.
+
+    Milliseconds, p50 and p99, of its first page and of one deep inside it; and how many times what it takes, at p50,
+    where there is little, measured in turn with it.
+    """
+    (open_small, few), (open_large, many) = small, large
+    for name, (total, *addresses) in many.items():
+        told = []
+        for beside, address in zip(few[name][1:], addresses, strict=True):
+            if address:
+                base = await measure(partial(open_small, beside or few[name][1]), repeats)
+                taken = await measure(partial(open_large, address), repeats)
+                told.append(f"{taken[0]:6.1f} {taken[1]:6.1f} x{taken[0] / base[0]:4.1f}")
+        print(f"{name:36} {total:>9}  first {'   deep '.join(told)}", flush=True)
 
 
 async def find_inside(ask: Any, cursor: str) -> str:
@@ -397,30 +441,39 @@ def main() -> None:
     parser.add_argument("--postgres", action="store_true")
     parser.add_argument("--url", help="a database to keep: filled where it is empty, measured again where it is not")
     parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--only", default="lists,sign-ins,ending,emergency")
+    parser.add_argument("--only", default="pages,sign-ins,ending,emergency")
     parser.add_argument("--seconds", type=int, default=10)
     options = parser.parse_args()
-    size = Size(options.sessions // 5, options.sessions, options.sessions * 3)
     with contextlib.ExitStack() as stack:
         url = options.url or (stack.enter_context(postgres()) if options.postgres else None)
+        options.few = stack.enter_context(postgres()) if options.postgres and "pages" in options.only else None
         yard = stack.enter_context(scratch(url))
-        asyncio.run(run(yard, size, options))
+        asyncio.run(run(yard, Size.of(options.sessions), options))
 
 
-async def run(yard: Yard, size: Size, options: argparse.Namespace) -> None:
-    """Everything that was asked for."""
-    now = clock.now()
+async def open_filled(yard: Yard, size: Size, now: datetime) -> Database:
+    """The database, filled where it is empty."""
     database = yard.open() if yard.url.startswith("sqlite") else PostgresDatabase(yard.url, 5)
     await database.migrate()
     if await database.read(accounts.is_empty):
         begun = time.perf_counter()
         await fill(yard, size, now)
-        print(f"filled in {time.perf_counter() - begun:.0f} s")
+        print(f"{size.sessions} sessions filled in {time.perf_counter() - begun:.0f} s")
+    return database
+
+
+async def run(yard: Yard, size: Size, options: argparse.Namespace) -> None:
+    """Everything that was asked for."""
+    now = clock.now()
+    database = await open_filled(yard, size, now)
     print(await database.scan(measure_size))
-    staff = await sign_in(database, now)
-    if "lists" in options.only:
-        for name, (total, *times) in (await measure_lists(database, staff, now, options.repeats)).items():
-            print(f"{name:36} {total:>9}  first {times[0]:6.1f} {times[1]:6.1f}   deep {times[2]:6.1f} {times[3]:6.1f}")
+    staff = Principal(USER, 1, (await start(database, USER, 1, now))["id"], "staff")
+    if "pages" in options.only:
+        with scratch(options.few) as other:
+            beside = await open_filled(other, Size.of(FEW), now)
+            async with at_desk(other, beside, now) as small, at_desk(yard, database, now) as large:
+                await measure_pages(small, large, options.repeats)
+            await beside.close()
     if "sign-ins" in options.only:
         alone, beside = await measure_sign_ins(database, staff, options.seconds, 200)
         print(f"200 sign-ins a second: alone p50 {alone[0]:.2f} p99 {alone[1]:.2f} ms, "

@@ -7,6 +7,7 @@ import json
 import unicodedata
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from hmac import compare_digest
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
@@ -97,8 +98,9 @@ _environment = Environment(
 )
 
 
+@cache
 def render_icon(name: str, size: int = 20) -> Markup:
-    """A lucide icon, inlined; it says nothing by itself."""
+    """A lucide icon, inlined; it says nothing by itself. Templates name a few dozen, and a list each of them often."""
     svg = lucide._render_icon(name, size, aria_hidden="true", focusable="false")
     # lucide's own file of paths: nothing in it came from outside.
     return Markup(svg)  # noqa: S704
