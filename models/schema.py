@@ -363,7 +363,10 @@ class SessionCount(Base):
 
 
 class SessionChange(Numbered, Base):
-    """Sessions that came or went since; written by the database itself, beside the session's own row."""
+    """Sessions that came or went since, written by PostgreSQL itself beside the session's own row.
+
+    None waits for another's count there; SQLite, where one writes at a time, moves the count itself.
+    """
 
     __tablename__ = "session_changes"
     __table_args__ = ({"sqlite_autoincrement": True},)

@@ -210,13 +210,15 @@ def make_postgres_triggers() -> None:
 
 
 def make_sqlite_triggers() -> None:
+    # One writes at a time: none waits for another's count, so each is added at once.
     facets = ", ".join(FACETS)
     for kind in KINDS:
         for name, act, row, sign in (("started", "INSERT", "NEW", 1), ("ended", "DELETE", "OLD", -1)):
             values = ", ".join(f"{row}.{facet}" for facet in FACETS)
             op.execute(f"""
                 CREATE TRIGGER count_{kind}_{name} AFTER {act} ON {kind}_sessions BEGIN
-                    INSERT INTO session_changes (kind, {facets}, count) VALUES ('{kind}', {values}, {sign});
+                    INSERT INTO session_counts (kind, {facets}, count) VALUES ('{kind}', {values}, {sign})
+                    ON CONFLICT DO UPDATE SET count = count + excluded.count;
                 END
             """)  # noqa: S608
 
