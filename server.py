@@ -39,6 +39,7 @@ from handlers.requests import RequestLog
 from models import accounts, clock, counts, guesses, keys, restores, sessions
 from models import settings as settings_
 from models.activity import Activity
+from models.chores import Chore
 from models.contacts import normalise_email, normalise_phone
 from models.database import Database, DatabaseUnavailable
 from models.delivery import Delivery
@@ -151,17 +152,18 @@ async def serve(settings: Settings, listening: list[socket.socket], line: worker
     application = make_application(parts)
     server = Connections(application, settings.server)
     server.add_sockets([Listening(fileno=one.detach()) for one in listening])
+    database, often = parts.database, settings.sessions.sweep_seconds
     chores = [
-        asyncio.create_task(parts.delivery.run()),
-        asyncio.create_task(parts.tail.run()),
-        asyncio.create_task(_beat(application)),
-        asyncio.create_task(_repeat(ACTIVITY_SECONDS, parts.activity.write)),
-        asyncio.create_task(_repeat(ACTIVITY_SECONDS, remembering(parts.database, settings))),
-        asyncio.create_task(_repeat(settings.sessions.sweep_seconds, lambda: sweep(parts.database, settings))),
-        asyncio.create_task(_repeat(settings.sessions.sweep_seconds, forgetting(parts.database, settings))),
-        asyncio.create_task(_repeat(FOLD_SECONDS, lambda: fold(parts.database))),
-        asyncio.create_task(parts.jobs.run()),
+        parts.delivery,
+        parts.jobs,
+        Chore("activity", ACTIVITY_SECONDS, parts.activity.write),
+        Chore("newest event", ACTIVITY_SECONDS, remembering(database, settings)),
+        Chore("counts", FOLD_SECONDS, lambda: fold(database)),
+        Chore("sweep", often, lambda: sweep(database, settings)),
+        Chore("retention", often, forgetting(database, settings)),
     ]
+    work = [*(chore.run() for chore in chores), parts.tail.run(), _beat(application)]
+    running = [asyncio.create_task(one) for one in work]
     # What was made so far stays: the collector need not look at it again with each of its rounds.
     gc.collect()
     gc.freeze()
@@ -180,9 +182,9 @@ async def serve(settings: Settings, listening: list[socket.socket], line: worker
     while (application.running or application.tasks) and loop.time() < give_up_at:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     await server.close_all_connections()
-    for chore in chores:
-        chore.cancel()
-    await asyncio.gather(*chores, return_exceptions=True)
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
     application.settings["log_function"].flush()
     with contextlib.suppress(DatabaseUnavailable):
         await remembering(parts.database, settings)()
@@ -255,17 +257,6 @@ async def _beat(application: Application) -> None:
         for number, stream in enumerate(list(application.streams)):
             if (number + turn) % BEAT_SECONDS == 0:
                 stream.beat()
-
-
-async def _repeat(seconds: float, chore: Callable[[], Awaitable[Any]]) -> None:
-    while True:
-        await asyncio.sleep(seconds)
-        try:
-            await chore()
-        except DatabaseUnavailable as error:
-            log.warning("a chore waits: database unavailable", error=str(error))
-        except Exception:
-            log.exception("a chore failed")
 
 
 def bind(host: str, port: int, *, alone: bool = False) -> list[socket.socket]:

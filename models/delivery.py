@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 
@@ -11,7 +10,8 @@ import aiosmtplib
 import structlog
 
 from models import clock, messages
-from models.database import Database, DatabaseUnavailable
+from models.chores import Chore
+from models.database import Database
 from models.keys import KeySet
 from models.messages import Letter, Taken
 from models.settings import MailSettings, SmsSettings
@@ -24,7 +24,7 @@ LOOK_SECONDS = 5
 log = structlog.get_logger("delivery")
 
 
-class Delivery:
+class Delivery(Chore):
     """Takes letters from the queue and sends each; one that fails is tried again later."""
 
     def __init__(self, database: Database, keys: KeySet, mail: MailSettings, sms: SmsSettings) -> None:
@@ -32,25 +32,11 @@ class Delivery:
         self._keys = keys
         self._mail = mail
         self._sms = sms
-        self._woken = asyncio.Event()
+        super().__init__("messages", LOOK_SECONDS, self._send_all)
 
-    def wake(self) -> None:
-        """A letter was queued: don't wait for the next look."""
-        self._woken.set()
-
-    async def run(self) -> None:
-        """Send what is due, whenever something is queued and every few seconds, until cancelled."""
-        while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), LOOK_SECONDS)
-            self._woken.clear()
-            try:
-                while await self.send_due() == MOST_AT_ONCE:
-                    pass
-            except DatabaseUnavailable as error:
-                log.warning("messages wait: database unavailable", error=str(error))
-            except Exception:
-                log.exception("sending messages failed")
+    async def _send_all(self) -> None:
+        while await self.send_due() == MOST_AT_ONCE:
+            pass
 
     async def send_due(self) -> int:
         """Send the letters that are due now; how many were taken."""

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-import structlog
 from sqlalchemy import insert, literal, select, update
 from sqlalchemy.orm import Session
 
 from models import clock, desk, sessions
-from models.database import Database, DatabaseUnavailable
+from models.chores import Chore
+from models.database import Database
 from models.filters import SessionFilter
 from models.origins import Origin
 from models.paging import RANKS, Cursor, Place
@@ -27,8 +26,6 @@ LEASE = timedelta(seconds=10)
 LOOK_SECONDS = 2
 # Others write too: so long is left to them for each second of ours.
 PAUSE = 0.5
-
-log = structlog.get_logger("jobs")
 
 
 def start(
@@ -129,30 +126,16 @@ def _end(
     return taken if taken["finished_at"] is None else None
 
 
-class Jobs:
+class Jobs(Chore):
     """Takes jobs and works on them, batch by batch."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._woken = asyncio.Event()
+        super().__init__("jobs", LOOK_SECONDS, self._work_on_all)
 
-    def wake(self) -> None:
-        """A job was made: don't wait for the next look."""
-        self._woken.set()
-
-    async def run(self) -> None:
-        """Work on what there is, until cancelled."""
-        while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), LOOK_SECONDS)
-            self._woken.clear()
-            try:
-                while job := await self._database.write(_take, clock.now()):
-                    await self.work(job)
-            except DatabaseUnavailable as error:
-                log.warning("jobs wait: database unavailable", error=str(error))
-            except Exception:
-                log.exception("a job failed")
+    async def _work_on_all(self) -> None:
+        while job := await self._database.write(_take, clock.now()):
+            await self.work(job)
 
     async def work(self, job: Row) -> None:
         """End what the job says, until it is done or is another's."""
