@@ -7,6 +7,7 @@ import base64
 import itertools
 import random
 from collections import deque
+from collections.abc import Mapping
 from time import monotonic
 from typing import Any
 
@@ -46,12 +47,21 @@ ACTS = {
 class Actors:
     """They act on accounts of their own until they are stopped."""
 
-    def __init__(self, history: History, servers: list[Server], accounts: list[Account], most: int) -> None:
+    def __init__(
+        self,
+        history: History,
+        servers: list[Server],
+        accounts: list[Account],
+        most: int,
+        acts: Mapping[str, float] = ACTS,
+    ) -> None:
         self._history = history
         self._servers = servers
         self._accounts = accounts
         self._staff = [account for account in accounts if account.is_staff]
         self._most = most
+        # How often each is done, beside the others.
+        self._acts = acts
         self._numbers = itertools.count(1)
         self._gone: deque[Session] = deque(maxlen=200)
         self._streams: dict[Stream, tuple[asyncio.Task[None], Connection]] = {}
@@ -61,7 +71,7 @@ class Actors:
 
     async def act(self) -> None:
         """One actor: acts until `stop`."""
-        names, weights = list(ACTS), list(ACTS.values())
+        names, weights = list(self._acts), list(self._acts.values())
         while not self._stopping:
             account = random.choice(self._accounts)
             living = [session for session in account.sessions if not session.is_over]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -13,7 +13,7 @@ from typing import Any
 
 import uvloop
 from argon2 import PasswordHasher
-from sqlalchemy import select
+from sqlalchemy import and_, or_, select, true
 from sqlalchemy.orm import Session as Db
 
 from models import accounts, clock
@@ -22,7 +22,7 @@ from models.events import EVENTS
 from models.schema import KINDS
 from tests.conftest import ROOT, open_database
 from tests.guarantee.actors import Actors
-from tests.guarantee.history import Account, Event, History, Ledger, Live
+from tests.guarantee.history import Account, Event, History, Key, Ledger, Live
 from tests.guarantee.judge import Violation, judge
 from tests.guarantee.servers import Clock, Server, cut_backends, running
 from tests.postgres import Postgres
@@ -245,17 +245,20 @@ class Checker:
         self._note("clock")
 
 
-def read_ledger(db: Db) -> Ledger:
-    """What the database holds."""
-    live = {
-        (name, row.id): Live(row.account_id, row.name, row.generation)
-        for name, kind in KINDS.items()
-        for row in db.execute(select(kind.sessions))
-    }
+def read_ledger(db: Db, accounts: Collection[Key] | None = None) -> Ledger:
+    """What the database holds, of all accounts or of these."""
     columns = EVENTS.c
+    live: dict[Key, Live] = {}
+    concerned = []
+    for name, kind in KINDS.items():
+        ids = [number for of, number in accounts or () if of == name]
+        owner = kind.sessions.c.account_id
+        for row in db.execute(select(kind.sessions).where(true() if accounts is None else owner.in_(ids))):
+            live[name, row.id] = Live(row.account_id, row.name, row.generation)
+        concerned.append(and_(columns.kind == name, columns.account_id.in_(ids)))
     rows = db.execute(
-        select(columns.id, columns.type, columns.cause, columns.kind, columns.account_id, columns.session_id).order_by(
-            columns.id
-        )
+        select(columns.id, columns.type, columns.cause, columns.kind, columns.account_id, columns.session_id)
+        .where(true() if accounts is None else or_(*concerned))
+        .order_by(columns.id)
     )
     return Ledger(live, [Event(*row) for row in rows])
