@@ -7,9 +7,11 @@ import os
 import random
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +34,9 @@ class Postgres:
 
     def start(self) -> None:
         """Start it, and return when it answers."""
+        while self._pid_file.exists() and Path(f"/proc/{self._read_pid()}").exists():
+            # It was killed, and its parent did not look yet: it does not start while its number is in use.
+            time.sleep(0.01)
         options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 {self.options}"
         self._control("-o", options, "-l", self.folder / "log", "-w", "start")
 
@@ -44,11 +49,24 @@ class Postgres:
         self.stop("immediate")
         self.start()
 
+    def kill(self) -> None:
+        """Kill it and all that it started, with SIGKILL."""
+        for number in self.list_processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+
     def list_processes(self) -> list[int]:
         """The server and all that it started."""
-        parent = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
+        parent = self._read_pid()
         children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
         return [parent, *map(int, children)]
+
+    @property
+    def _pid_file(self) -> Path:
+        return self.folder / "data" / "postmaster.pid"
+
+    def _read_pid(self) -> int:
+        return int(self._pid_file.read_text().split()[0])
 
     def _control(self, *arguments: object) -> None:
         run_as_postgres("pg_ctl", "-D", self.folder / "data", *arguments)
