@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.guarantee import kills
 from tests.guarantee.checker import FAULTS, Plan, check
 from tests.postgres import Postgres, make_database
 
@@ -74,6 +75,21 @@ def test_an_end_that_is_answered_before_its_commit_is_seen(tmp_path: Path, postg
     url = make_database(postgres_alone.address)
     report = check(Plan(url, (1,), postgres_alone, ends=30, crash=True, root=root), tmp_path)
     assert any(kind.endswith(" after the end") for kind in report.kinds), report.tell()
+
+
+def test_what_was_answered_outlives_kills_on_sqlite(tmp_path: Path) -> None:
+    report = kills.kill(kills.Plan(sqlite_in(tmp_path), times=3, longest=0.6), tmp_path)
+    assert report.acknowledged.total() > 0
+    assert not report.violations, report.tell()
+
+
+def test_what_was_answered_outlives_kills_of_the_server_and_of_postgresql(
+    tmp_path: Path, postgres_alone: Postgres
+) -> None:
+    url = make_database(postgres_alone.address)
+    report = kills.kill(kills.Plan(url, postgres_alone, share=0.4, times=3, longest=0.6), tmp_path)
+    assert report.acknowledged.total() > 0
+    assert not report.violations, report.tell()
 
 
 def sqlite_in(folder: Path) -> str:
