@@ -68,6 +68,8 @@ class Plan:
     postgres: Postgres | None = None
     share: float = 0
     times: int = 200
+    # Goes on no longer than this, however many that were.
+    minutes: float = float("inf")
     # Seconds of load until a kill, at most.
     longest: float = 1.6
     actors: int = 12
@@ -129,7 +131,8 @@ class Killer:
         self._plan = plan
         self._report = Report()
         unlimited = dict.fromkeys(("SESSIONS_GUESSES__TRIES", "SESSIONS_GUESSES__NETWORK_TRIES"), "1000000")
-        settings = {"SESSIONS_SESSIONS__MOST": str(MOST), **unlimited}
+        # Where it is installed it finds itself compiled.
+        settings = {"SESSIONS_SESSIONS__MOST": str(MOST), "PYTHONDONTWRITEBYTECODE": "", **unlimited}
         self._server = Server(plan.root, folder, plan.url, 1, settings)
         # What earlier rounds left, which nothing changes any more.
         self._left: dict[tuple[str, str, int], object] = {}
@@ -140,7 +143,8 @@ class Killer:
             async with self._open() as database:
                 await database.migrate()
             await self._server.start()
-            for _ in range(self._plan.times):
+            give_up_at = monotonic() + self._plan.minutes * 60
+            while self._report.kills < self._plan.times and monotonic() < give_up_at:
                 await self._round()
             if wrong := await self._server.stop():
                 self._note("a server did not stop well", wrong)
