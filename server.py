@@ -58,6 +58,7 @@ from models.tokens import LARGEST_ID, Tokens
 ACTIVITY_SECONDS = 5
 SWEEP_MOST = 500
 FOLD_SECONDS = 5
+FRESH_SECONDS = 1
 FORGET_MOST = 200
 FORGET_REST_SECONDS = 0.05
 
@@ -178,9 +179,13 @@ async def serve(settings: Settings, listening: list[socket.socket], line: worker
     for stream in list(application.streams):
         stream.lose()
     give_up_at = loop.time() + settings.server.shutdown_seconds
+    # What was taken just now may have asked already: it is closed unanswered only where it says nothing.
+    fresh_until = min(loop.time() + FRESH_SECONDS, give_up_at)
     # Once at the end; an event would cost each request.
-    while (application.running or application.tasks) and loop.time() < give_up_at:  # noqa: ASYNC110
+    is_asked = True
+    while is_asked and loop.time() < give_up_at:
         await asyncio.sleep(0.01)
+        is_asked = bool(application.running or application.tasks or (server.fresh and loop.time() < fresh_until))
     await server.close_all_connections()
     for task in running:
         task.cancel()

@@ -54,6 +54,8 @@ class Connections(HTTPServer):
         self._most = count_room(settings)
         # Since when each has been waited for, or is answered; the longest first.
         self._since: OrderedDict[Any, float] = OrderedDict()
+        # Those that were taken and not answered once.
+        self.fresh: set[Any] = set()
         self._told_at = 0.0
 
     def handle_stream(self, stream: IOStream, address: Any) -> None:
@@ -69,12 +71,17 @@ class Connections(HTTPServer):
 
     def start_request(self, server_conn: Any, request_conn: Any) -> httputil.HTTPMessageDelegate:
         # Once when the connection comes, and once each time that an answer was sent.
+        if server_conn in self._since:
+            self.fresh.discard(server_conn)
+        else:
+            self.fresh.add(server_conn)
         self._since[server_conn] = server_conn.stream.io_loop.time()
         self._since.move_to_end(server_conn)
         return super().start_request(server_conn, request_conn)
 
     def on_close(self, server_conn: Any) -> None:
         self._since.pop(server_conn, None)
+        self.fresh.discard(server_conn)
         super().on_close(server_conn)
 
     def _make_room(self, now: float) -> bool:

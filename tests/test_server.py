@@ -309,6 +309,20 @@ def test_what_is_in_flight_is_answered_before_the_server_ends(tmp_path: Path, nu
     assert "Traceback" not in running.log.read_text()
 
 
+def test_a_connection_that_was_taken_is_answered_though_the_server_ends(tmp_path: Path) -> None:
+    running = start_server(tmp_path, f"sqlite:///{tmp_path}/sessions.sqlite3")
+    port = int(running.address.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as asking, httpx.Client(verify=NO_TLS) as client:
+        # Whoever came before an answered request was taken.
+        assert client.get(f"{running.address}/healthz").status_code == 200
+        running.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: is_refused(port))
+        asking.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = asking.recv(65_536)
+    assert answer.startswith(b"HTTP/1.1 200 "), answer
+    assert running.process.wait(30) == 0
+
+
 def is_refused(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port)).close()
