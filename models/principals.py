@@ -186,8 +186,14 @@ def proving(kind: Kind, role: Role) -> ColumnElement[bool]:
     return _proving(kind, role, bindparam("calling"), NOW)
 
 
+@cache
+def _callers(kind: Kind) -> tuple[FromClause, FromClause]:
+    """The caller's account and session, beside those that a statement is about; made once, as they cost the most."""
+    return kind.accounts.alias("caller"), kind.sessions.alias("calling")
+
+
 def _proving(kind: Kind, role: Role, session_id: ColumnElement[int], now: ColumnElement[Any]) -> ColumnElement[bool]:
-    accounts, sessions = kind.accounts.alias("caller"), kind.sessions.alias("calling")
+    accounts, sessions = _callers(kind)
     conditions = [sessions.c.id == session_id, is_live(kind, now, sessions), accounts.c.disabled_at.is_(None)]
     conditions += _has_role(accounts, role)
     return (
