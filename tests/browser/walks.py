@@ -8,7 +8,7 @@ from datetime import timedelta
 from io import BytesIO
 
 from PIL import Image
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 from sqlalchemy import text, update
 from sqlalchemy.orm import Session
 
@@ -73,6 +73,13 @@ def walk_as_a_stranger(site: House, page: Page, visit: Visit, kind: str) -> None
     visit(page, "/sign-in/ with errors at its fields")
     submit(page, "/sign-in/", identity="nobody@example.com", password=WRONG)
     visit(page, "/sign-in/ refused")
+    guessed = site.add(kind)
+    # One more than are free.
+    for _ in range(11):
+        submit(page, "/sign-in/", identity=guessed.contact, password=WRONG)
+    expect(page.locator("form[action='/sign-in/']")).to_have_count(0)
+    visit(page, "429")
+    page.goto("/sign-in/")
     user, client = site.add("user"), site.add("client")
     alike = text("UPDATE clients SET phone = :phone WHERE id = :id")
     site.write(lambda db: db.execute(alike, {"phone": user.contact, "id": client.id}) and None)
@@ -229,6 +236,7 @@ def walk_links(site: House, page: Page, visit: Visit, kind: str) -> None:
     site.sign_in(account, "Thing/1.0")
     site.sign_in(account, "Stranger/1.0")
     link = letter(site, account.contact, r"(/end/[^/\s\\]+/)")
+    page.goto("about:blank")
     page.context.clear_cookies(name="session")
     page.goto(link)
     visit(page, "/end/…")
@@ -242,9 +250,12 @@ def walk_errors(site: House, page: Page, visit: Visit, kind: str) -> None:
     """What goes wrong, told to somebody who is signed in and to a stranger."""
     for account in (site.add(kind), None):
         who = account.kind if account else "stranger"
-        page.context.clear_cookies(name="session")
         if account:
             enter(site, page, account)
+        else:
+            # First away: a page whose cookie is gone may ask for its stream again, and is refused.
+            page.goto("about:blank")
+            page.context.clear_cookies(name="session")
         for status, address in ((404, "/nowhere/"), (404, "/setup/0123/"), (400, "/sign-in/?next=%ff")):
             page.goto(address)
             visit(page, f"{status} {address} {who}")
