@@ -59,6 +59,13 @@ def cut(
     return at
 
 
+def is_waiting(db: Session, kind: Kind) -> bool:
+    """Whether any session of `kind` that a cut-off ended waits to be swept."""
+    columns = kind.sessions.c
+    # The oldest alone, by the index: PostgreSQL would look at every row for one that is as old as a subquery says.
+    return bool(db.scalar(select(columns.created_at <= cut_at(kind)).order_by(columns.created_at).limit(1)))
+
+
 def count_waiting(db: Session, principal: Principal, now: datetime) -> int | None:
     """How many sessions that a cut-off ended wait to be swept; None where the principal may not see that."""
     if not principal.sees_all or not db.scalar(select(is_proven(principal, now))):

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, Table, and_, func, literal, select, true, union
 from sqlalchemy.orm import Session
 
-from models import clock, counts
+from models import clock, counts, cutoffs
 from models.database import Database
 from models.events import EVENTS
 from models.filters import AccountFilter, EventFilter, SessionFilter, Term, begins_of_account
@@ -136,7 +136,7 @@ def _find_sessions(
     sessions, columns = kind.sessions, kind.sessions.c
     accounts = _find_accounts(db, kind, sought.q) if sought.q else None
     facets, terms = sought.facets, sought.terms(kind, accounts, now)
-    if db.scalar(select(columns.id).where(columns.created_at <= cut_at(kind)).limit(1)) is not None:
+    if cutoffs.is_waiting(db, kind):
         # Rows of a cut-off that wait to be swept: they are no sessions any more, and may be most.
         at = db.scalar(select(cut_at(kind)))
         terms.append(Term("started", columns.created_at > at))
@@ -254,8 +254,7 @@ def _read_choices(db: Session, principal: Principal, now: datetime) -> dict[str,
     for kind in KINDS.values():
         columns = kind.sessions.c
         facets = [columns[name] for name in FACETS]
-        is_cut = columns.created_at <= cut_at(kind)
-        if db.scalar(select(columns.id).where(is_cut).limit(1)) is not None:
+        if cutoffs.is_waiting(db, kind):
             parts = [(select(*facets, func.count()).where(is_live(kind, now)), 1)]
         else:
             counted = counts.sessions_by_make().c
