@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -14,10 +14,10 @@ from handlers.bodies import Body, Reason
 from handlers.queries import AccountQuery, EventQuery, ListQuery, SessionQuery, encode, read_query
 from models import clock, desk, jobs
 from models.desk import MOST_ACCOUNTS, TooWide
-from models.filters import AccountFilter, EventFilter, SessionFilter
 from models.paging import InvalidCursor, Page
 from models.schema import KINDS, Row
 
+Filtered = SessionQuery | AccountQuery | EventQuery
 Query = TypeVar("Query", bound=ListQuery)
 
 TOO_WIDE = {"q": [f"More than {MOST_ACCOUNTS:,} accounts begin so: give more of it."]}
@@ -42,16 +42,27 @@ class DeskHandler(ApiHandler):
         except ValidationError as error:
             raise Refusal(400, tell_errors(error)) from None
 
-    def answer_page(
-        self, page: Page | None, asked: ListQuery, sought: SessionFilter | AccountFilter | EventFilter, rows: list[Any]
-    ) -> None:
-        """Send a page's rows, with how many there are in all and the pages around it (RFC 8288)."""
+    async def find(self, list_: Callable[..., Awaitable[Page | None]], asked: Filtered, *which: Any) -> Page:
+        """The page of the list that was asked for; raises 400 where there is no such, 403 where he may not."""
+        try:
+            page = await list_(
+                self.parts.database, self.principal, *which, asked.filter, clock.now(), asked.after, asked.before,
+                asked.limit,
+            )  # fmt: skip
+        except InvalidCursor:
+            raise no_place() from None
+        except TooWide:
+            raise Refusal(400, TOO_WIDE) from None
         if page is None:
             raise forbidden()
+        return page
+
+    def answer_page(self, page: Page, asked: Filtered, rows: list[Any]) -> None:
+        """Send a page's rows, with how many there are in all and the pages around it (RFC 8288)."""
         links = []
         for relation, name, cursor in (("next", "after", page.next), ("prev", "before", page.previous)):
             if cursor:
-                query = urlencode([*encode(sought), ("limit", asked.limit), (name, cursor)])
+                query = urlencode([*encode(asked.filter), ("limit", asked.limit), (name, cursor)])
                 links.append(f'<{self.request.path}?{query}>; rel="{relation}"')
         if links:
             self.set_header("Link", ", ".join(links))
@@ -63,19 +74,9 @@ class SessionsHandler(DeskHandler):
     """Every live session of the house, of both kinds unless one is asked for."""
 
     async def get(self) -> None:
-        asked = self.read_query(SessionQuery)
-        sought = asked.filter
-        try:
-            page = await desk.list_sessions(
-                self.parts.database, self.principal, sought, clock.now(), asked.after, asked.before, asked.limit
-            )
-        except InvalidCursor:
-            raise no_place() from None
-        except TooWide:
-            raise Refusal(400, TOO_WIDE) from None
-        site = self.site
-        rows = [self._shape(row, site) for row in page.rows] if page else []
-        self.answer_page(page, asked, sought, rows)
+        asked, site = self.read_query(SessionQuery), self.site
+        page = await self.find(desk.list_sessions, asked)
+        self.answer_page(page, asked, [self._shape(row, site) for row in page.rows])
 
     def _shape(self, row: Row, site: str) -> dict[str, Any]:
         return {"kind": row["kind"]} | shape_details(KINDS[row["kind"]], row, site, self.principal)
@@ -85,16 +86,9 @@ class AccountsHandler(DeskHandler):
     """Every account of a kind."""
 
     async def get(self, kind: str) -> None:
-        of, asked = KINDS[kind], self.read_query(AccountQuery)
-        sought = asked.filter
-        try:
-            page = await desk.list_accounts(
-                self.parts.database, self.principal, of, sought, clock.now(), asked.after, asked.before, asked.limit
-            )
-        except InvalidCursor:
-            raise no_place() from None
-        site = self.site
-        self.answer_page(page, asked, sought, [shape_known(row, site) for row in page.rows] if page else [])
+        asked, site = self.read_query(AccountQuery), self.site
+        page = await self.find(desk.list_accounts, asked, KINDS[kind])
+        self.answer_page(page, asked, [shape_known(row, site) for row in page.rows])
 
 
 class EventsHandler(DeskHandler):
@@ -102,14 +96,8 @@ class EventsHandler(DeskHandler):
 
     async def get(self) -> None:
         asked = self.read_query(EventQuery)
-        sought = asked.filter
-        try:
-            page = await desk.list_events(
-                self.parts.database, self.principal, sought, clock.now(), asked.after, asked.before, asked.limit
-            )
-        except InvalidCursor:
-            raise no_place() from None
-        self.answer_page(page, asked, sought, [shape_event(row) for row in page.rows] if page else [])
+        page = await self.find(desk.list_events, asked)
+        self.answer_page(page, asked, [shape_event(row) for row in page.rows])
 
 
 class Ending(Body):
