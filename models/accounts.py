@@ -16,7 +16,7 @@ from models.events import Cause, Type
 from models.keys import KeySet
 from models.messages import Channel, Letter
 from models.origins import Origin
-from models.principals import Principal, is_proven, is_usable
+from models.principals import Principal, is_proven, is_usable, may_act
 from models.schema import KINDS, USER, Kind, Row, fold_text
 from models.settings import AccountSettings
 
@@ -274,7 +274,7 @@ def change_by_staff(
     None where `principal` is not staff or there is no such account; the operator at the command line is no
     principal, and may. Raises LastStaff, and NotAUser.
     """
-    allowed = may_act(principal, now)
+    allowed = [] if principal is None else [may_act(principal, now)]
     if kind is not USER and (asked.staff is not None or asked.viewer is not None):
         if db.scalar(select(literal(1)).where(*allowed)) is None:
             return None
@@ -295,11 +295,6 @@ def change_by_staff(
     if asked.disabled:
         sessions.end_account(db, kind, account_id, Cause.DISABLED, now, by=principal, origin=origin, reason=reason)
     return row
-
-
-def may_act(principal: Principal | None, now: datetime) -> list[ColumnElement[bool]]:
-    """Whether the principal may act on accounts: part of every statement that does."""
-    return [] if principal is None else [literal(principal.is_staff), is_proven(principal, now)]
 
 
 def _require_other_staff(db: Session, account_id: int, allowed: list[ColumnElement[bool]]) -> None:
@@ -327,7 +322,7 @@ def create_by_staff(
 
     Raises ContactTaken.
     """
-    if db.scalar(select(literal(1)).where(*may_act(principal, now))) is None:
+    if not db.scalar(select(may_act(principal, now))):
         return None
     row = create(db, kind, {**fields, "confirmed_by_staff_at": now}, "", origin, now, by=principal)
     _send_link(db, kind, row, keys, now, tell)
@@ -349,7 +344,7 @@ def send_reset_link(
 
     False where it has no contact or is disabled; None where there is none or the principal may not.
     """
-    found = select(kind.accounts).where(kind.accounts.c.id == account_id, *may_act(principal, now))
+    found = select(kind.accounts).where(kind.accounts.c.id == account_id, may_act(principal, now))
     row = db.execute(found).mappings().first()
     if row is None:
         return None

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from models import clock, events
 from models.events import Type
 from models.origins import Origin
-from models.principals import CUTOFFS, Principal, cut_at, is_proven
+from models.principals import CUTOFFS, Principal, cut_at, may_act, may_see
 from models.schema import KINDS, UTC, Kind
 
 
@@ -42,7 +42,7 @@ def cut(
     moved = db.execute(
         update(CUTOFFS)
         .where(CUTOFFS.c.kind.in_([kind.name for kind in kinds]))
-        .where(literal(principal.is_staff), is_proven(principal, now))
+        .where(may_act(principal, now))
         .values(at=later(CUTOFFS.c.at, literal(at, UTC)))
         .returning(CUTOFFS.c.kind)
     ).all()
@@ -68,7 +68,7 @@ def is_waiting(db: Session, kind: Kind) -> bool:
 
 def count_waiting(db: Session, principal: Principal, now: datetime) -> int | None:
     """How many sessions that a cut-off ended wait to be swept; None where the principal may not see that."""
-    if not principal.sees_all or not db.scalar(select(is_proven(principal, now))):
+    if not db.scalar(select(may_see(principal, now))):
         return None
     waiting = [select(func.count()).where(kind.sessions.c.created_at <= cut_at(kind)) for kind in KINDS.values()]
     return sum(db.scalar(one) or 0 for one in waiting)

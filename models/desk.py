@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Table, and_, func, literal, select, true, union
+from sqlalchemy import ColumnElement, Select, Table, func, select, true, union
 from sqlalchemy.orm import Session
 
 from models import clock, counts, cutoffs
@@ -20,7 +20,7 @@ from models.database import Database
 from models.events import EVENTS
 from models.filters import AccountFilter, EventFilter, SessionFilter, Term, begins_of_account
 from models.paging import RANKS, Cursor, Page, Place
-from models.principals import Principal, cut_at, is_live, is_proven
+from models.principals import Principal, cut_at, is_live, may_see
 from models.schema import FACETS, KINDS, Kind, Row
 
 # So many rows are read and sorted rather than a list walked.
@@ -32,11 +32,6 @@ MOST_STREAMED = 1000
 
 class TooWide(Exception):
     """A search that finds more than MOST_ACCOUNTS accounts."""
-
-
-def may_see(principal: Principal, now: datetime) -> ColumnElement[bool]:
-    """Whether the principal may see everything; part of every statement here."""
-    return and_(literal(principal.sees_all), is_proven(principal, now))
 
 
 # Sessions.

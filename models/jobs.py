@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import insert, literal, select, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
 from models import clock, desk, sessions
@@ -17,7 +17,7 @@ from models.database import Database
 from models.filters import SessionFilter
 from models.origins import Origin
 from models.paging import RANKS, Cursor, Place
-from models.principals import Principal, is_proven, is_usable
+from models.principals import Principal, is_usable, may_act, may_see
 from models.schema import KINDS, USER, Base, Kind, Row
 
 JOBS = Base.metadata.tables["jobs"]
@@ -41,7 +41,7 @@ def start(
 
     `total` is how many match, as whoever asked was told.
     """
-    if not db.scalar(select(literal(1)).where(literal(principal.is_staff), is_proven(principal, now))):
+    if not db.scalar(select(may_act(principal, now))):
         return None
     bound = min(sought.started_to, now) if sought.started_to else now
     sought = replace(sought, started_to=bound, idle=None, seen_to=sought.seen_before(now), sort="-started")
@@ -60,16 +60,16 @@ def start(
 
 def get(db: Session, principal: Principal, job_id: int, now: datetime) -> Row | None:
     """One job with its `state`; None where there is none, or the principal may not see it."""
-    found = select(JOBS).where(JOBS.c.id == job_id, desk.may_see(principal, now))
+    found = select(JOBS).where(JOBS.c.id == job_id, may_see(principal, now))
     row = db.execute(found).mappings().first()
     return _show(row) if row else None
 
 
 def list_latest(db: Session, principal: Principal, most: int, now: datetime) -> list[Row] | None:
     """The latest jobs, newest first; None where the principal may not see them."""
-    if not db.scalar(select(desk.may_see(principal, now))):
+    if not db.scalar(select(may_see(principal, now))):
         return None
-    found = select(JOBS).where(desk.may_see(principal, now)).order_by(JOBS.c.id.desc()).limit(most)
+    found = select(JOBS).where(may_see(principal, now)).order_by(JOBS.c.id.desc()).limit(most)
     return [_show(row) for row in db.execute(found).mappings()]
 
 
@@ -106,9 +106,7 @@ def _end(
     columns, users = JOBS.c, USER.accounts.c
     mine = (columns.id == job["id"], columns.taken_until == job["taken_until"], columns.finished_at.is_(None))
     # Asked again each time, and for the length of this transaction: whoever is staff no more ends nothing.
-    is_staff = (
-        select(users.id).where(users.id == job["by_id"], users.is_staff, is_usable(USER)).with_for_update(read=True)
-    )
+    is_staff = select(users.id).where(users.id == job["by_id"], users.is_staff, is_usable(USER))
     values: dict[str, Any] = {"taken_until": now + LEASE, "place": place}
     if db.scalar(is_staff.with_for_update(read=True)) is None:
         values = {"finished_at": now, "is_stopped": True}

@@ -14,7 +14,7 @@ from models import clock, counts, desk
 from models.database import Database
 from models.events import Type
 from models.filters import AccountFilter, SessionFilter
-from models.principals import Principal
+from models.principals import Principal, may_see
 from models.schema import KINDS
 
 Span = Literal["day", "week", "month"]
@@ -79,12 +79,12 @@ def _read_happened(
     begin = clock.to_microseconds(since)
     first = -(-begin // counts.HOUR) * counts.HOUR
     happened: dict[tuple[str, str], int] = {}
-    if not db.scalar(select(desk.may_see(principal, now))):
+    if not db.scalar(select(may_see(principal, now))):
         return None
     hours = counts.events_by_hour(db, first, 2**62).c
     whole = select(hours.type, hours.cause, func.sum(hours.count)).group_by(hours.type, hours.cause)
     for part in (whole, counts.events_between(begin, first)):
-        for type_, cause, count in db.execute(part.where(desk.may_see(principal, now))):
+        for type_, cause, count in db.execute(part.where(may_see(principal, now))):
             happened[type_, cause] = happened.get((type_, cause), 0) + int(count)
     return happened
 
@@ -94,14 +94,14 @@ def _read_series(db: Session, principal: Principal, span: Span, now: datetime) -
     step = hours * counts.HOUR
     last = clock.to_microseconds(now) // step * step
     first = last - (number - 1) * step
-    if not db.scalar(select(desk.may_see(principal, now))):
+    if not db.scalar(select(may_see(principal, now))):
         return None
     counted = counts.events_by_hour(db, first, last + step).c
     at = (counted.at // step * step).label("begin")
     wanted = (Type.STARTED.value, Type.ENDED.value, Type.REFUSED.value)
     found = (
         select(at, counted.type, func.sum(counted.count))
-        .where(counted.type.in_(wanted), desk.may_see(principal, now))
+        .where(counted.type.in_(wanted), may_see(principal, now))
         .group_by(literal_column("1"), literal_column("2"))
     )
     sums: dict[tuple[int, str], int] = {(begin, type_): int(count) for begin, type_, count in db.execute(found)}

@@ -180,6 +180,16 @@ def is_proven(principal: Principal, now: datetime) -> ColumnElement[bool]:
     return _proving(principal.kind, principal.role, literal(principal.session_id), literal(now, UTC))
 
 
+def may_see(principal: Principal, now: datetime) -> ColumnElement[bool]:
+    """Whether the principal may see everything: part of every statement that shows the house."""
+    return and_(literal(principal.sees_all), is_proven(principal, now))
+
+
+def may_act(principal: Principal, now: datetime) -> ColumnElement[bool]:
+    """Whether the principal may change and end everything: part of every statement that does."""
+    return and_(literal(principal.is_staff), is_proven(principal, now))
+
+
 @cache
 def proving(kind: Kind, role: Role) -> ColumnElement[bool]:
     """The same for every principal of `kind`, for statements that are built once; asked with `Principal.values`."""

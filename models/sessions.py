@@ -30,7 +30,7 @@ from models.announcements import Announcement
 from models.database import Database, Statement
 from models.events import EVENTS, Cause, Type
 from models.origins import Origin
-from models.principals import CUTOFFS, NOW, Principal, cut_at, has_limits_of_staff, is_live, is_proven, proof, proving
+from models.principals import NOW, Principal, cut_at, has_limits_of_staff, is_live, is_proven, may_act, proof, proving
 from models.schema import KINDS, UTC, Kind, Role, Row
 from models.settings import SessionSettings
 from models.tokens import Claims
@@ -228,7 +228,7 @@ def end_all_of(
     wanted = _endable_of(principal.kind, principal.role, kind)
     values = principal.values(now) | {"account_id": account_id}
     ended = end_where(db, kind, wanted, values, None, now, by=principal, origin=origin, reason=reason)
-    if not ended and not (principal.is_staff and db.scalar(select(is_proven(principal, now)))):
+    if not ended and not db.scalar(select(may_act(principal, now))):
         return None
     return ended
 
@@ -538,7 +538,7 @@ def sweep_cut(db: Session, kind: Kind, now: datetime) -> int:
     """End up to MOST_AT_ONCE sessions that a cut-off ended already, with their events; how many that were."""
     columns = kind.sessions.c
     # Compared as a value: what a subquery gives no index is sought by.
-    at = db.scalar(select(CUTOFFS.c.at).where(CUTOFFS.c.kind == kind.name))
+    at = db.scalar(select(cut_at(kind)))
     cut = select(columns.id).where(columns.created_at <= at).order_by(columns.created_at).limit(MOST_AT_ONCE)
     ids = db.scalars(cut).all()
     if not ids:
@@ -642,17 +642,20 @@ def _endable_of(of: Kind, role: Role, kind: Kind) -> ColumnElement[bool]:
 
 @cache
 def _many(kind: Kind) -> ColumnElement[bool]:
-    """Up to MOST_AT_ONCE sessions by their ids, of those that are live and were not seen after `seen_at`."""
-    columns = kind.sessions.c
-    ids = [bindparam(f"id{number}", type_=columns.id.type) for number in range(MOST_AT_ONCE)]
-    return and_(columns.id.in_(ids), is_live(kind), columns.last_seen_at <= bindparam("seen_at", type_=BigInteger))
+    """Those of some sessions that are live and were not seen after `seen_at`."""
+    seen_at = bindparam("seen_at", type_=BigInteger)
+    return and_(_among(kind), is_live(kind), kind.sessions.c.last_seen_at <= seen_at)
 
 
 @cache
 def _cut(kind: Kind) -> ColumnElement[bool]:
-    columns = kind.sessions.c
-    ids = [bindparam(f"id{number}", type_=columns.id.type) for number in range(MOST_AT_ONCE)]
-    return and_(columns.id.in_(ids), columns.created_at <= cut_at(kind))
+    return and_(_among(kind), kind.sessions.c.created_at <= cut_at(kind))
+
+
+def _among(kind: Kind) -> ColumnElement[bool]:
+    """Up to MOST_AT_ONCE sessions, by the ids that `_number` gives."""
+    row = kind.sessions.c.id
+    return row.in_([bindparam(f"id{number}", type_=row.type) for number in range(MOST_AT_ONCE)])
 
 
 @cache
