@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from playwright.sync_api import Page
@@ -10,8 +11,9 @@ from sqlalchemy.orm import Session
 
 from models.schema import USER
 from tests.browser.walks import WIDE, WRONG, Visit, enter, forget_passwords, submit
-from tests.conftest import Account, House
+from tests.conftest import House
 
+Walk = Callable[[House, Page, Visit], None]
 PAGES = [
     "/admin/",
     "/admin/?span=week",
@@ -47,8 +49,8 @@ def _change(db: Session, account_id: int, values: dict[str, Any]) -> None:
     db.execute(update(USER.accounts).where(USER.accounts.c.id == account_id).values(values))
 
 
-def walk_desk(site: House, page: Page, visit: Visit) -> None:
-    """All that staff, viewers and others see of the desk."""
+def walk_pages(site: House, page: Page, visit: Visit) -> None:
+    """What staff see."""
     staff, account = site.add("user", staff=True), site.add("user")
     unconfirmed = site.add("client", confirmed=False)
     sessions = [site.sign_in(account, agent).session for agent in ("Thing/1.0", WIDE, "curl/8.5.0")]
@@ -68,15 +70,18 @@ def walk_desk(site: House, page: Page, visit: Visit) -> None:
     page.locator("#filters summary").click()
     page.locator("[data-pick]").first.check()
     visit(page, "/admin/sessions/ with its filters open and a row picked")
-    _walk_acts(site, page, visit, account)
-    _walk_ends(site, page, visit, staff, account)
-    site.write(_change, staff.id, {"is_staff": False, "is_viewer": True})
-    for address in ("/admin/", "/admin/sessions/", "/admin/accounts/user/{account}/", "/admin/emergency/"):
-        page.goto(address.format(**names))
-        visit(page, f"{address} as a viewer")
-    site.write(_change, staff.id, {"is_viewer": False})
+
+
+def walk_as_others(site: House, page: Page, visit: Visit) -> None:
+    """What viewers see, and who is neither."""
+    viewer, account = site.add("user"), site.add("user")
+    enter(site, page, viewer)
     page.goto("/admin/")
     visit(page, "/admin/ as nobody of the staff")
+    site.write(_change, viewer.id, {"is_viewer": True})
+    for address in ("/admin/", "/admin/sessions/", f"/admin/accounts/user/{account.id}/", "/admin/emergency/"):
+        page.goto(address)
+        visit(page, f"{address} as a viewer")
 
 
 def change_job(db: Session, job_id: int, values: str) -> None:
@@ -84,7 +89,10 @@ def change_job(db: Session, job_id: int, values: str) -> None:
     db.execute(text(f"UPDATE jobs SET {values} WHERE id = :id"), {"id": job_id})
 
 
-def _walk_acts(site: House, page: Page, visit: Visit, account: Account) -> None:
+def walk_acts(site: House, page: Page, visit: Visit) -> None:
+    """What staff do to one account, and to everybody, with what goes wrong."""
+    account = site.add("user")
+    enter(site, page, site.add("user", staff=True))
     address = f"/admin/accounts/user/{account.id}/"
     page.goto(address)
     page.locator("#disable-button").click()
@@ -104,7 +112,10 @@ def _walk_acts(site: House, page: Page, visit: Visit, account: Account) -> None:
     visit(page, "the emergency without its word")
 
 
-def _walk_ends(site: House, page: Page, visit: Visit, staff: Account, account: Account) -> None:
+def walk_ends(site: House, page: Page, visit: Visit) -> None:
+    """How staff end sessions."""
+    staff = site.add("user", staff=True)
+    enter(site, page, staff)
     clients = [site.sign_in(site.add("client"), "Ending/1.0") for _ in range(3)]
     address = f"/admin/sessions/end/?session=client-{clients[0].session}"
     site.write(forget_passwords, staff)
@@ -128,5 +139,8 @@ def _walk_ends(site: House, page: Page, visit: Visit, staff: Account, account: A
         visit(page, f"an ending that is {state}")
     page.goto("/admin/sessions/ends/")
     visit(page, "what staff ended")
-    page.goto(f"/admin/events/?type=ended&cause=staff&kind={account.kind}")
+    page.goto("/admin/events/?type=ended&cause=staff&kind=client")
     visit(page, "the log of what staff ended")
+
+
+WALKS: list[Walk] = [walk_pages, walk_as_others, walk_acts, walk_ends]

@@ -7,23 +7,20 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from tests.browser import desk
 from tests.browser.conftest import Open
-from tests.browser.desk import walk_desk
-from tests.browser.test_pages import IS_WHOLE, Inspector
+from tests.browser.test_pages import IS_WHOLE, LANGUAGES, PATIENCE, inspect
 from tests.conftest import House
 
 
-@pytest.mark.timeout(1800 if IS_WHOLE else 120)
-@pytest.mark.parametrize("language", ["ru", "en"] if IS_WHOLE else ["ru"])
+@pytest.mark.timeout(PATIENCE)
+@pytest.mark.parametrize("walk", desk.WALKS)
+@pytest.mark.parametrize("language", LANGUAGES if IS_WHOLE else LANGUAGES[-1:])
 def test_no_page_of_the_desk_shuts_anybody_out_sticks_out_of_its_screen_or_complains(
-    site: House, open_page: Open, language: str
+    site: House, open_page: Open, language: str, walk: desk.Walk
 ) -> None:
-    inspector = Inspector(language)
-    page = inspector.follow(open_page(None, "/sign-in/", locale=language, reduced_motion="reduce"))
-
-    walk_desk(site, page, inspector.visit)
-
-    assert not inspector.faults, "\n".join(inspector.faults)
+    with inspect(open_page, language) as (page, visit):
+        walk(site, page, visit)
 
 
 def test_the_numbers_follow_what_happens_and_leave_what_was_opened(site: House, open_page: Open) -> None:

@@ -62,6 +62,12 @@ def enter(site: House, page: Page, account: Account) -> None:
     sign_in(site, page.context, account, page.evaluate("navigator.userAgent"))
 
 
+def open_followed(page: Page, address: str) -> None:
+    """Open a page and wait until its stream is: whoever asks for one without a session is refused."""
+    with page.expect_response("**/live/"):
+        page.goto(address)
+
+
 def walk_as_a_stranger(site: House, page: Page, visit: Visit, kind: str) -> None:
     """Every page of who is not signed in."""
     for address in ("/sign-in/", "/sign-in/?why=owner", f"/register/?kind={kind}", "/confirm/", "/reset/"):
@@ -147,7 +153,7 @@ def walk_signed_in(site: House, page: Page, visit: Visit, kind: str) -> None:
     page.evaluate("document.getElementById('offline').hidden = false")
     visit(page, "/devices/ offline")
     end_everywhere = text(f"DELETE FROM {kind}_sessions WHERE account_id = :id")
-    page.goto("/account/")
+    open_followed(page, "/account/")
     site.write(lambda db: db.execute(end_everywhere, {"id": account.id}) and None)
     submit(page, "/account/fields/", name="Changed")
     visit(page, "403 signed out meanwhile")
@@ -270,14 +276,14 @@ def walk_errors(site: House, page: Page, visit: Visit, kind: str) -> None:
         visit(page, f"413 {who}")
     account = site.add(kind)
     enter(site, page, account)
-    page.goto("/account/")
+    open_followed(page, "/account/")
     enter(site, page.context.new_page(), site.add(kind))
     page.context.pages[-1].close()
     submit(page, "/account/fields/", name="Changed")
     visit(page, "409")
 
 
-def walk_first(site: House, page: Page, visit: Visit, _kind: str) -> None:
+def walk_first(site: House, page: Page, visit: Visit) -> None:
     """The pages of a server without an account, and with registration closed; then of one that breaks."""
     setup = str(re.findall(r"(/setup/\S+)", site.log.read_text())[0])
     page.goto(setup)
