@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
 
-from sqlalchemy import Connection, NullPool, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine, event, make_url
 from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 from sqlalchemy.orm import Session
 
@@ -27,6 +27,8 @@ BUSY_MILLISECONDS = 5000
 # So many that a commit is shared, so few that others are read and answered while it is written.
 MOST_IN_A_COMMIT = 32
 LOOK_SECONDS = 0.04
+# Threads, each with a connection, for what takes longer than the loop should wait.
+SCANS = 2
 # What the driver raises where it can't ask, or where what it reads is damaged.
 DAMAGED = (sqlite3.DatabaseError, MemoryError, UnicodeDecodeError)
 
@@ -80,16 +82,9 @@ class SQLiteDatabase(Database):
         if not os.access(self._file, os.W_OK):
             raise PermissionError(f"{self._file} may only be read")
         # Transactions are begun and committed by name: the driver's own start too late to be safe.
-        self._engine = create_engine(
-            "sqlite://",
-            creator=self._connect,
-            poolclass=NullPool,
-            # Errors are logged: without what was looked for or written.
-            hide_parameters=True,
-            isolation_level="AUTOCOMMIT",
-        )
-        self._engine.dialect.statement_compiler = _Compiler
-        event.listen(self._engine, "connect", _set_up)
+        self._engine = self._make_engine(poolclass=NullPool)
+        # Kept open: a new connection learns the tables' shapes first, which takes longer than most that is asked.
+        self._scanning = self._make_engine(poolclass=QueuePool, pool_size=SCANS, max_overflow=0)
         self._identity = _identify(self._file)
         # Set while the file at our path is another than the one that is open.
         self._is_gone = False
@@ -101,7 +96,7 @@ class SQLiteDatabase(Database):
         self._read_driver = _driver(self._reading)
         self._write_driver = _driver(self._writing)
         self._read_driver.execute("PRAGMA query_only=ON")
-        self._scans = ThreadPoolExecutor(2, thread_name_prefix="scan")
+        self._scans = ThreadPoolExecutor(SCANS, thread_name_prefix="scan")
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
         self._waiting: deque[_Write] = deque()
         self._told: int | None = None
@@ -127,7 +122,7 @@ class SQLiteDatabase(Database):
     async def scan(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         def run() -> T:
             self._check_gone()
-            with self._told_apart(), self._engine.connect() as connection, Session(connection) as db:
+            with self._told_apart(), self._scanning.connect() as connection, Session(connection) as db:
                 return query(db, *args, **kwargs)
 
         return await asyncio.get_running_loop().run_in_executor(self._scans, run)
@@ -148,6 +143,7 @@ class SQLiteDatabase(Database):
                 for driver in (self._read_driver, self._write_driver):
                     # What they hold in memory was read while the file was damaged.
                     driver.execute("PRAGMA shrink_memory")
+                self._scanning.dispose()
             self._look_for_file()
             if self._told is None:
                 self._told = self._read_driver.execute(_NEWEST_EVENT).fetchone()[0]
@@ -178,6 +174,7 @@ class SQLiteDatabase(Database):
         self._disk.shutdown()
         self._reading.close()
         self._writing.close()
+        self._scanning.dispose()
         self._engine.dispose()
 
     async def _commit_all(self) -> None:
@@ -222,6 +219,15 @@ class SQLiteDatabase(Database):
 
     async def _in_thread(self, text: str) -> None:
         await asyncio.get_running_loop().run_in_executor(self._disk, self._write_driver.execute, text)
+
+    def _make_engine(self, **pool: Any) -> Engine:
+        # Errors are logged: without what was looked for or written.
+        engine = create_engine(
+            "sqlite://", creator=self._connect, hide_parameters=True, isolation_level="AUTOCOMMIT", **pool
+        )
+        engine.dialect.statement_compiler = _Compiler
+        event.listen(engine, "connect", _set_up)
+        return engine
 
     def _connect(self) -> sqlite3.Connection:
         # Where the file is gone, none is made in its place.
