@@ -38,6 +38,7 @@ def _make_version() -> str:
     return digest.hexdigest()[:12]
 
 
+@functools.cache
 def _make_page() -> bytes:
     pages = jinja2.Environment(
         loader=jinja2.FileSystemLoader(ROOT / "templates"), autoescape=True, undefined=jinja2.StrictUndefined
@@ -52,7 +53,6 @@ def _read(name: str, *, is_zipped: bool) -> bytes:
 
 
 VERSION = _make_version()
-PAGE = _make_page()
 DOCS_FILE = f"/docs/{VERSION}/(?P<name>{'|'.join(name.replace('.', '[.]') for name in FILES)})"
 
 
@@ -63,10 +63,10 @@ class OpenApiHandler(ApiHandler):
 
     def get(self) -> None:
         self.set_header("Cache-Control", "no-cache")
-        self.finish(openapi.DOCUMENT)
+        self.finish(openapi.dump_document()[0])
 
     def compute_etag(self) -> str:
-        return openapi.ETAG
+        return openapi.dump_document()[1]
 
 
 class DocsHandler(ApiHandler):
@@ -79,7 +79,7 @@ class DocsHandler(ApiHandler):
         self.set_header("Content-Security-Policy", POLICY)
         self.set_header("Referrer-Policy", "no-referrer")
         self.set_header("Cache-Control", "no-cache")
-        self.finish(PAGE)
+        self.finish(_make_page())
 
 
 class DocsFileHandler(ApiHandler):

@@ -36,7 +36,8 @@ Code = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max
 class Typed(BaseModel):
     """Fields of a form; what else is sent is not looked at."""
 
-    model_config = ConfigDict(extra="ignore")
+    # Built when first sent: a server starts sooner.
+    model_config = ConfigDict(extra="ignore", defer_build=True)
 
 
 class Identity(Typed):

@@ -1,9 +1,10 @@
-"""The OpenAPI 3.1 document of the whole JSON surface, made once."""
+"""The OpenAPI 3.1 document of the whole JSON surface."""
 
 from __future__ import annotations
 
 import hashlib
 import tomllib
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -721,5 +722,8 @@ def _refusals() -> dict[str, Json]:
     }  # fmt: skip
 
 
-DOCUMENT = orjson.dumps(make_document())
-ETAG = f'"{hashlib.sha256(DOCUMENT).hexdigest()[:16]}"'
+@cache
+def dump_document() -> tuple[bytes, str]:
+    """The document as JSON, and its ETag; made when it is first asked for."""
+    dumped = orjson.dumps(make_document())
+    return dumped, f'"{hashlib.sha256(dumped).hexdigest()[:16]}"'

@@ -69,7 +69,8 @@ Place = Annotated[str, StringConstraints(max_length=400)]
 class ListQuery(BaseModel):
     """Where a page of a list begins, and how long it is; what is not named is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    # Built when first asked: a server starts sooner.
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, defer_build=True)
 
     after: Place | None = None
     before: Place | None = None

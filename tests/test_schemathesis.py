@@ -38,7 +38,7 @@ def load(mode: str) -> BaseSchema:
             }
         ],
     }  # fmt: skip
-    document = orjson.loads(openapi.DOCUMENT)
+    document = orjson.loads(openapi.dump_document()[0])
     loaded = schemathesis.openapi.from_dict(document, config=SchemathesisConfig.from_dict(config))
     # A stream has no end.
     return loaded.exclude(path="/sessions/live/")
