@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Table, func, select, true, union
+from sqlalchemy import ColumnElement, Select, Table, func, select, true, tuple_, union
 from sqlalchemy.orm import Session
 
 from models import clock, counts, cutoffs
@@ -108,8 +108,13 @@ _INSIDE = frozenset({"id", "password_hash", "surname_key"})
 class _Plan:
     """How rows are found: by which index, among how many."""
 
-    term: Term | None
+    index: str | None
     bound: int
+
+    @property
+    def is_few(self) -> bool:
+        """Whether they are read and sorted."""
+        return self.bound <= FEW
 
 
 def _sort_column(sought: SessionFilter) -> str:
@@ -135,9 +140,11 @@ def _find_sessions(
         # Rows of a cut-off that wait to be swept: they are no sessions any more, and may be most.
         at = db.scalar(select(cut_at(kind)))
         terms.append(Term("started", columns.created_at > at))
-    asked = [columns[name] == value for name, value in facets.items()]
     plan = _plan(db, kind, facets, terms)
-    total = _count_sessions(db, kind, facets, terms, plan, now, allowed) if is_counted else 0
+    asked = [columns[name] == value for name, value in facets.items()]
+    if plan.is_few and plan.index == "make":
+        asked.append(_has_make(kind, facets))
+    total = _count_sessions(db, kind, facets, asked, terms, plan, now, allowed) if is_counted else 0
     if not most or (is_counted and not total):
         return total, []
     is_descending = sought.sort.startswith("-")
@@ -145,17 +152,13 @@ def _find_sessions(
     wanted = [*asked, *(term.condition for term in terms), is_live(kind, now)]
     follows = place.follows(sort, columns.id, kind.name, is_descending)
     is_down = is_descending is not place.is_back
-    if plan.bound <= FEW:
-        index = plan.term.index if plan.term else _rarest(db, kind, facets)
+    if plan.is_few:
         # Fenced off: a planner that sees the limit would walk the list for the few rows that match.
-        matching = _by(index, sessions, select(columns.id, sort)).where(*wanted, *follows)
+        matching = _by(plan.index, sessions, select(columns.id, sort)).where(*wanted, *follows)
         fenced = matching.cte("matching").prefix_with("MATERIALIZED")
         page = select(fenced).order_by(*_ordered(fenced.c[sort.name], fenced.c.id, is_down))
     else:
-        index = "started" if sort is columns.created_at else "seen"
-        if facets and index == "started" and not any(term.index == "started" for term in terms):
-            index = _rarest(db, kind, facets)
-        walked = _by(index, sessions, select(columns.id, sort))
+        walked = _by("started" if sort is columns.created_at else "seen", sessions, select(columns.id, sort))
         page = walked.where(*wanted, *follows, *sought.implied(kind, now)).order_by(
             *_ordered(sort, columns.id, is_down)
         )
@@ -177,21 +180,30 @@ def _by(index: str | None, table: Table, found: Select[Any]) -> Select[Any]:
 
 def _plan(db: Session, kind: Kind, facets: dict[str, str], terms: list[Term]) -> _Plan:
     """By which index the fewest rows are read, and how many those are at most; past FEW they are not counted."""
-    plan = _Plan(None, counts.count_sessions(db, kind.name, facets))
+    plan = _Plan("make" if facets else None, counts.count_sessions(db, kind.name, facets))
     for term in terms:
-        if plan.bound <= FEW:
+        if plan.is_few:
             break
         capped = _by(term.index, kind.sessions, select(kind.sessions.c.id)).where(term.condition).limit(FEW + 1)
         bound = db.scalar(select(func.count()).select_from(capped.subquery())) or 0
         if bound <= FEW:
-            plan = _Plan(term, bound)
+            plan = _Plan(term.index, bound)
     return plan
+
+
+def _has_make(kind: Kind, facets: dict[str, str]) -> ColumnElement[bool]:
+    """Which sessions are of a make that has these values: the makes are few, and the index is of all four."""
+    made = counts.sessions_by_make().c
+    wanted = [made.kind == kind.name, *(made[name] == value for name, value in facets.items())]
+    makes = select(*(made[name] for name in FACETS)).where(*wanted)
+    return tuple_(*(kind.sessions.c[name] for name in FACETS)).in_(makes)
 
 
 def _count_sessions(
     db: Session,
     kind: Kind,
     facets: dict[str, str],
+    asked: list[ColumnElement[bool]],
     terms: list[Term],
     plan: _Plan,
     now: datetime,
@@ -199,7 +211,7 @@ def _count_sessions(
 ) -> int:
     """How many live sessions match; none where that is not `allowed`."""
     sessions, columns = kind.sessions, kind.sessions.c
-    conditions = [*(columns[name] == value for name, value in facets.items()), *(term.condition for term in terms)]
+    conditions = [*asked, *(term.condition for term in terms)]
     # The rows that expired and wait to be swept are few: they are counted by themselves, and taken off.
     expired = select(func.count()).where(*conditions, columns.expires_at <= now).select_from(sessions)
     if not terms:
@@ -208,18 +220,14 @@ def _count_sessions(
         all_ = select(func.coalesce(func.sum(made.count), 0)).where(*wanted)
     else:
         # Where many match, the two indexes that hold the makes too answer by themselves.
-        by = plan.term or next((term for term in terms if term.index in ("started", "seen")), terms[0])
-        all_ = _by(by.index, sessions, select(func.count()).select_from(sessions)).where(*conditions)
+        indexes = [term.index for term in terms]
+        index = next((one for one in indexes if one in ("started", "seen")), indexes[0])
+        if plan.is_few:
+            index = plan.index
+        all_ = _by(index, sessions, select(func.count()).select_from(sessions)).where(*conditions)
     by_expiry = _by("expires_at", sessions, expired)
     found = db.execute(select(all_.scalar_subquery(), by_expiry.scalar_subquery()).where(allowed)).first()
     return int(found[0]) - int(found[1]) if found else 0
-
-
-def _rarest(db: Session, kind: Kind, facets: dict[str, str]) -> str | None:
-    """Which of the values asked for the fewest sessions have."""
-    if not facets:
-        return None
-    return min(facets, key=lambda name: counts.count_sessions(db, kind.name, {name: facets[name]}))
 
 
 def _find_accounts(db: Session, kind: Kind, q: str) -> list[int]:
@@ -398,8 +406,8 @@ def _read_events(
         asked = {"type": sought.type, "cause": sought.cause, "kind": sought.kind}
         total = counts.count_events(db, sought.since, sought.until, may_see(principal, now), **asked)
     else:
-        by = plan.term or next(term for term in terms if term.index not in ("cause", "type", "at"))
-        counted = _by(by.index, EVENTS, select(func.count()).select_from(EVENTS))
+        other = next(term.index for term in terms if term.index not in ("cause", "type", "at"))
+        counted = _by(plan.index or other, EVENTS, select(func.count()).select_from(EVENTS))
         counted = counted.where(*(term.condition for term in terms))
         total = db.scalar(select(counted.scalar_subquery()).where(may_see(principal, now)))
     if total is None:
@@ -411,13 +419,13 @@ def _read_events(
 def _plan_events(db: Session, terms: list[Term]) -> _Plan:
     plan = _Plan(None, FEW + 1)
     for term in terms:
-        if term.index is None or plan.bound <= FEW:
+        if term.index is None or plan.is_few:
             continue
         capped = _by(term.index, EVENTS, select(EVENTS.c.id)).where(term.condition).limit(FEW + 1)
         bound = db.scalar(select(func.count()).select_from(capped.subquery())) or 0
         # What an account did is in no order that a list could walk: it is read and sorted, however much it is.
         if bound <= FEW or term.index == "kind_account_id_id":
-            plan = _Plan(term, min(bound, FEW))
+            plan = _Plan(term.index, min(bound, FEW))
     return plan
 
 
@@ -428,8 +436,8 @@ def _find_events(
     wanted = [term.condition for term in terms]
     follows = place.follows(columns.at, columns.id, "user", True)
     is_down = not place.is_back
-    if plan.term:
-        matching = _by(plan.term.index, EVENTS, select(columns.id, columns.at)).where(*wanted, *follows)
+    if plan.is_few:
+        matching = _by(plan.index, EVENTS, select(columns.id, columns.at)).where(*wanted, *follows)
         fenced = matching.cte("matching").prefix_with("MATERIALIZED")
         page = select(fenced.c.id).order_by(*_ordered(fenced.c.at, fenced.c.id, is_down))
     else:

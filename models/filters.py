@@ -71,9 +71,9 @@ class SessionFilter:
         """All that is asked but the facets, of sessions of `kind`; `accounts` are those that `q` finds."""
         columns, made = kind.sessions.c, []
         if self.account is not None:
-            made.append(Term("account_id_id", columns.account_id == self.account))
+            made.append(Term("account_id_device_id", columns.account_id == self.account))
         if accounts is not None:
-            made.append(Term("account_id_id", columns.account_id.in_(accounts)))
+            made.append(Term("account_id_device_id", columns.account_id.in_(accounts)))
         if self.ids is not None:
             made.append(Term(None, columns.id.in_([number for name, number in self.ids if name == kind.name])))
         if self.network:

@@ -94,12 +94,13 @@ def make_caller(house: House, who: str) -> Device | None:
 def test_who_may_ask_what(house: House, staff: Device, row: list[str]) -> None:
     who, *statuses = row
     caller = make_caller(house, who)
-    owner = house.sign_in(house.add("client"))
+    owners = {kind: house.sign_in(house.add(kind)) for kind in KINDS}
+    owner = owners["client"]
     job = start_job(house, staff, SessionFilter(kind="client", account=10**9))
     for act, status in zip(HEAD[1:], statuses, strict=True):
         method, address, body = ADDRESSES[act]
         for kind in KINDS if "{kind}" in address else ("client",):
-            concrete = address.format(kind=kind, owner=owner.account.id, job=job["id"])
+            concrete = address.format(kind=kind, owner=owners[kind].account.id, job=job["id"])
             sent = {"json": fill(body, owner.account.id)} if body else {}
             answer = house.ask(method, concrete, caller, **sent)
             assert answer.status_code == int(status), f"{who} {act}: {answer.text}"
