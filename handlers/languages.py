@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
-from functools import cache
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from functools import cache, lru_cache
 from io import BytesIO
 from pathlib import Path
 from zoneinfo import ZoneInfo, available_timezones
@@ -74,7 +74,7 @@ class Language:
 
     def day(self, at: datetime) -> str:
         """8 September 2021."""
-        return dates.format_date(at.astimezone(self.zone), "long", self.locale)
+        return _tell_day(self.code, at.astimezone(self.zone).date())
 
     def near_day(self, at: datetime, now: datetime) -> str:
         """today, yesterday, 8 September, 8 September 2021: as much as has to be said now."""
@@ -105,7 +105,8 @@ class Language:
 
     def hour(self, at: datetime) -> str:
         """12:22."""
-        return dates.format_time(at, "short", self.zone, self.locale)
+        local = at.astimezone(self.zone)
+        return _tell_hour(self.code, local.hour, local.minute)
 
     def moment(self, at: datetime) -> str:
         """8 September 2021, 12:22 UTC+3: exact, for whoever doubts."""
@@ -119,7 +120,7 @@ class Language:
         """3 hours ago; whole units only, as times.js counts them."""
         passed = max(now - at, UNITS[-1])
         unit = next(unit for unit in UNITS if passed >= unit)
-        return dates.format_timedelta(passed // unit * -unit, threshold=1, add_direction=True, locale=self.locale)
+        return _tell_ago(self.code, passed // unit * unit)
 
     def wait(self, time: timedelta) -> str:
         """in 3 minutes: never less than it is."""
@@ -157,6 +158,24 @@ def _find_zone(name: str) -> tzinfo:
 def _zones() -> frozenset[str]:
     # Reads the disk: once. Never a ZoneInfo of a name that is not in here, which is a path.
     return frozenset(available_timezones())
+
+
+# A page of a list tells some hundred times, and most of them again and again.
+
+
+@lru_cache(maxsize=2048)
+def _tell_day(code: str, day: date) -> str:
+    return dates.format_date(day, "long", LOCALES[code])
+
+
+@lru_cache(maxsize=2 * 24 * 60)
+def _tell_hour(code: str, hour: int, minute: int) -> str:
+    return dates.format_time(time(hour, minute), "short", locale=LOCALES[code])
+
+
+@lru_cache(maxsize=1024)
+def _tell_ago(code: str, passed: timedelta) -> str:
+    return dates.format_timedelta(-passed, threshold=1, add_direction=True, locale=LOCALES[code])
 
 
 @cache

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -54,6 +55,7 @@ def is_postgres(db: Session) -> bool:
 # Sessions.
 
 
+@cache
 def sessions_by_make() -> Subquery:
     """How many rows there are of each kind, make and country; of one there may be several counts, to be added up."""
     parts = [select(*(table.c[name] for name in (*KEYS, "count"))) for table in (SESSION_COUNTS, SESSION_CHANGES)]

@@ -6,9 +6,8 @@ own order until the page is full. Whether the principal may see them is part of 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -50,21 +49,7 @@ async def list_sessions(
 
     None where the principal may not. Raises InvalidCursor, and TooWide.
     """
-    place = Place.read(after, before)
-    kinds = [KINDS[sought.kind]] if sought.kind else list(KINDS.values())
-    found = await asyncio.gather(
-        *(database.scan(_read_sessions, principal, kind, sought, now, place, most) for kind in kinds)
-    )
-    if any(one is None for one in found):
-        return None
-    column = _sort_column(sought)
-
-    def key(row: Row) -> Cursor:
-        return Cursor(clock.to_microseconds(row[column]), RANKS[row["kind"]], row["id"])
-
-    rows = [row for one in found if one for row in one[1]]
-    total = sum(one[0] for one in found if one)
-    return place.cut(rows, most, sought.sort.startswith("-"), key, total)
+    return await database.scan(_read_sessions, principal, sought, now, Place.read(after, before), most)
 
 
 async def count_sessions(database: Database, principal: Principal, sought: SessionFilter, now: datetime) -> int | None:
@@ -75,29 +60,46 @@ async def count_sessions(database: Database, principal: Principal, sought: Sessi
 
 def list_session_ids(
     db: Session, kind: Kind, sought: SessionFilter, now: datetime, place: Place, most: int
-) -> list[Row]:
+) -> Sequence[Row]:
     """The ids of live sessions of `kind`, each with when it was started; for whoever was allowed to end them."""
     return _find_sessions(db, kind, sought, now, place, most, true(), is_counted=False)[1]
 
 
 def _read_sessions(
-    db: Session, principal: Principal, kind: Kind, sought: SessionFilter, now: datetime, place: Place, most: int
-) -> tuple[int, list[Row]] | None:
-    # One more than is shown: it tells whether there are others.
-    allowed = may_see(principal, now)
+    db: Session, principal: Principal, sought: SessionFilter, now: datetime, place: Place, most: int
+) -> Page | None:
+    allowed, column = may_see(principal, now), _sort_column(sought)
     if not db.scalar(select(allowed)):
         return None
-    found = _find_sessions(db, kind, sought, now, place, most + 1 if most else 0, allowed)
-    if not found[1]:
-        return found
-    accounts, sessions = kind.accounts, kind.sessions
-    beside = [column.label(f"account_{column.name}") for column in accounts.c if column.name not in _INSIDE]
-    rows = db.execute(
-        select(sessions, *beside)
-        .join_from(sessions, accounts, accounts.c.id == sessions.c.account_id)
-        .where(sessions.c.id.in_([row["id"] for row in found[1]]), is_live(kind, now), allowed)
-    ).mappings()
-    return found[0], [{**row, "kind": kind.name} for row in rows]
+    total, found = 0, []
+    for kind in [KINDS[sought.kind]] if sought.kind else KINDS.values():
+        # One more than is shown: it tells whether there are others.
+        count, rows = _find_sessions(db, kind, sought, now, place, most + 1 if most else 0, allowed)
+        total += count
+        found += [{**row, "kind": kind.name} for row in rows]
+
+    def key(row: Row) -> Cursor:
+        return Cursor(clock.to_microseconds(row[column]), RANKS[row["kind"]], row["id"])
+
+    page = place.cut(found, most, sought.sort.startswith("-"), key, total)
+    return replace(page, rows=_show_sessions(db, page.rows, now, allowed))
+
+
+def _show_sessions(db: Session, found: Sequence[Row], now: datetime, allowed: ColumnElement[bool]) -> list[Row]:
+    """All of the sessions that were found and are still there, in their order, each with its account."""
+    shown: dict[tuple[str, int], Row] = {}
+    for kind in KINDS.values():
+        accounts, sessions = kind.accounts, kind.sessions
+        if not (ids := [row["id"] for row in found if row["kind"] == kind.name]):
+            continue
+        beside = [column.label(f"account_{column.name}") for column in accounts.c if column.name not in _INSIDE]
+        rows = db.execute(
+            select(sessions, *beside)
+            .join_from(sessions, accounts, accounts.c.id == sessions.c.account_id)
+            .where(sessions.c.id.in_(ids), is_live(kind, now), allowed)
+        ).mappings()
+        shown |= {(kind.name, row["id"]): {**row, "kind": kind.name} for row in rows.all()}
+    return [shown[key] for row in found if (key := (row["kind"], row["id"])) in shown]
 
 
 # What proves somebody and what only queries need: neither is shown.
@@ -131,7 +133,7 @@ def _find_sessions(
     allowed: ColumnElement[bool],
     *,
     is_counted: bool = True,
-) -> tuple[int, list[Row]]:
+) -> tuple[int, Sequence[Row]]:
     """How many sessions match, and the ids of those of the page, in its order; none where that is not `allowed`."""
     sessions, columns = kind.sessions, kind.sessions.c
     accounts = _find_accounts(db, kind, sought.q) if sought.q else None
@@ -162,8 +164,8 @@ def _find_sessions(
         page = walked.where(*wanted, *follows, *sought.implied(kind, now)).order_by(
             *_ordered(sort, columns.id, is_down)
         )
-    rows = db.execute(page.where(allowed).limit(most)).mappings()
-    return total, [dict(row) for row in rows]
+    rows: Sequence[Row] = db.execute(page.where(allowed).limit(most)).mappings().all()
+    return total, rows
 
 
 def _ordered(sort: ColumnElement[Any], row: ColumnElement[Any], is_down: bool) -> tuple[ColumnElement[Any], ...]:
@@ -262,7 +264,8 @@ def _read_choices(db: Session, principal: Principal, now: datetime) -> dict[str,
         else:
             counted = counts.sessions_by_make().c
             kept = select(*(counted[name] for name in FACETS), func.sum(counted.count)).where(counted.kind == kind.name)
-            parts = [(kept, 1), (select(*facets, func.count()).where(columns.expires_at <= now), -1)]
+            expired = _by("expires_at", kind.sessions, select(*facets, func.count())).where(columns.expires_at <= now)
+            parts = [(kept, 1), (expired, -1)]
         for part, sign in parts:
             grouped = part.group_by(*list(part.selected_columns)[: len(FACETS)])
             for *values, count in db.execute(grouped.where(may_see(principal, now))):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -87,7 +87,10 @@ def _role(kind: Kind) -> ColumnElement[str]:
 
 NOW: ColumnElement[Any] = bindparam("now", type_=BigInteger)
 
+# A page asks several statements with the same conditions: the few of the latest requests are kept as they were built.
 
+
+@lru_cache(maxsize=256)
 def is_live(
     kind: Kind, now: datetime | ColumnElement[Any] = NOW, sessions: FromClause | None = None
 ) -> ColumnElement[bool]:
@@ -175,11 +178,13 @@ def recognise(db: Session, claims: Claims, now: datetime) -> Row | None:
     )
 
 
+@lru_cache(maxsize=64)
 def is_proven(principal: Principal, now: datetime) -> ColumnElement[bool]:
     """Whether the principal still is what it was proved to be: part of every statement that it causes."""
     return _proving(principal.kind, principal.role, literal(principal.session_id), literal(now, UTC))
 
 
+@lru_cache(maxsize=64)
 def may_see(principal: Principal, now: datetime) -> ColumnElement[bool]:
     """Whether the principal may see everything: part of every statement that shows the house."""
     return and_(literal(principal.sees_all), is_proven(principal, now))
