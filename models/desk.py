@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Table, func, select, true, tuple_, union
+from sqlalchemy import ColumnElement, Select, Table, false, func, or_, select, true, tuple_, union
 from sqlalchemy.orm import Session
 
 from models import clock, counts, cutoffs
@@ -180,6 +180,11 @@ def _by(index: str | None, table: Table, found: Select[Any]) -> Select[Any]:
     return found.with_hint(table, f"INDEXED BY {name}", "sqlite")
 
 
+def _unindexed(kind: Kind, found: Select[Any]) -> Select[Any]:
+    """The same, of accounts in the order of their ids."""
+    return found.with_hint(kind.accounts, "NOT INDEXED", "sqlite")
+
+
 def _plan(db: Session, kind: Kind, facets: dict[str, str], terms: list[Term]) -> _Plan:
     """By which index the fewest rows are read, and how many those are at most; past FEW they are not counted."""
     plan = _Plan("make" if facets else None, counts.count_sessions(db, kind.name, facets))
@@ -316,15 +321,18 @@ def _read_accounts(
     total = _count_accounts(db, principal, kind, sought, now)
     if total is None:
         return None
-    wanted = sought.conditions(kind)
-    if sought.q:
-        wanted.append(columns.id.in_(_matching(kind, sought.q)))
     is_descending = sought.sort.startswith("-")
     sort = columns.surname_key if sought.sort == "surname" else columns.id
     follows = place.follows(sort, columns.id, kind.name, is_descending)
     order = _ordered(sort, columns.id, is_descending is not place.is_back)
-    found = _by(sought.index, kind.accounts, select(columns.id)).where(*wanted, *follows, may_see(principal, now))
-    found = found.order_by(*order).limit(most + 1)
+    found = _by(sought.index, kind.accounts, select(columns.id))
+    if sought.q and total > FEW:
+        # Any of the list's own order soon is one of so many.
+        found = _by("surname_key", kind.accounts, found) if sort is columns.surname_key else _unindexed(kind, found)
+        found = found.where(or_(*(term.condition for term in begins_of_account(kind, sought.q))))
+    elif sought.q:
+        found = found.where(columns.id.in_(_matching(kind, sought.q)))
+    found = found.where(*sought.conditions(kind), *follows, may_see(principal, now)).order_by(*order).limit(most + 1)
     rows = _show_accounts(db, principal, kind, [columns.id.in_(db.scalars(found).all())], now)
 
     def key(row: Row) -> Cursor:
@@ -337,12 +345,16 @@ def _count_accounts(db: Session, principal: Principal, kind: Kind, sought: Accou
     accounts = kind.accounts
 
     def count(sought: AccountFilter) -> int | None:
-        conditions = sought.conditions(kind)
-        if sought.q:
-            conditions.append(accounts.c.id.in_(_matching(kind, sought.q)))
-        counted = _by(sought.index, accounts, select(func.count()).select_from(accounts)).where(*conditions)
-        found = db.execute(select(counted.scalar_subquery()).where(may_see(principal, now))).first()
-        return None if found is None else int(found[0])
+        counted = _by(sought.index, accounts, select(func.count()).select_from(accounts))
+        counted = counted.where(*sought.conditions(kind))
+        ways = [term.condition for term in begins_of_account(kind, sought.q)] if sought.q else [true()]
+        # Each way by its own index, without those that an earlier one finds.
+        parts = [
+            counted.where(way, *(~func.coalesce(other, false()) for other in ways[:number])).scalar_subquery()
+            for number, way in enumerate(ways)
+        ]
+        found = db.execute(select(*parts).where(may_see(principal, now))).first()
+        return None if found is None else sum(int(part) for part in found)
 
     if sought == AccountFilter(state="active", sort=sought.sort):
         # Most are: those that are not are fewer to count.

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, and_, false, literal, literal_column
-from sqlalchemy.sql.expression import FromClause
 
 from models import clock
 from models.events import EVENTS
@@ -221,13 +220,14 @@ def begins(column: ColumnElement[str], text: str) -> ColumnElement[bool]:
     return and_(column >= text, column < text + _LAST)
 
 
-def begins_of_account(kind: Kind, q: str, accounts: FromClause | None = None) -> list[Term]:
+def begins_of_account(kind: Kind, q: str) -> list[Term]:
     """The ways in which `q` may be the beginning of what an account is known by."""
-    columns = (kind.accounts if accounts is None else accounts).c
-    made = [Term("surname_key", begins(columns.surname_key, fold_text(q)))]
+    columns = kind.accounts.c
+    made = []
     phone = re.sub(r"[\s().-]", "", q)
     if re.fullmatch(r"\+?[0-9]+", phone):
         made.append(Term(None, begins(columns.phone, phone if phone.startswith("+") else f"+{phone}")))
+    made.append(Term("surname_key", begins(columns.surname_key, fold_text(q))))
     if "email" in kind.contacts:
         made.append(Term(None, begins(columns.email, q.strip().lower())))
     return made
