@@ -210,7 +210,7 @@ class DeviceSession(Numbered):
             Index(None, "expires_at"),
             # What staff's lists go by. The first two answer most of a filter by themselves.
             Index(f"ix_{cls.__tablename__}_started", "created_at", "id", *FACETS),
-            Index(f"ix_{cls.__tablename__}_seen", "last_seen_at", "id", *FACETS),
+            Index(f"ix_{cls.__tablename__}_seen", "last_seen_at", "id", *FACETS, "created_at"),
             Index(f"ix_{cls.__tablename__}_make", *FACETS, "created_at", "id"),
             *(Index(f"ix_{cls.__tablename__}_{name}", name, "created_at", "id") for name in ("ip_key", "device_key")),
             {"sqlite_autoincrement": True},

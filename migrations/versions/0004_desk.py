@@ -157,7 +157,7 @@ def list_indexes() -> list[tuple[str, str, list[str], str | None]]:
             (f"ix_{accounts}_disabled", accounts, ["id"], "disabled_at IS NOT NULL"),
             (f"ix_{accounts}_unconfirmed", accounts, ["id"], f"disabled_at IS NULL AND {UNCONFIRMED[kind]}"),
             (f"ix_{sessions}_started", sessions, ["created_at", "id", *FACETS], None),
-            (f"ix_{sessions}_seen", sessions, ["last_seen_at", "id", *FACETS], None),
+            (f"ix_{sessions}_seen", sessions, ["last_seen_at", "id", *FACETS, "created_at"], None),
             (f"ix_{sessions}_make", sessions, [*FACETS, "created_at", "id"], None),
         ]
         for name in ("ip_key", "device_key"):
