@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import random
 import statistics
 import time
@@ -317,6 +318,9 @@ async def measure_pages(small: tuple[Open, Pages], large: tuple[Open, Pages], re
     where there is little, measured in turn with it.
     """
     (open_small, few), (open_large, many) = small, large
+    # What was made so far is none of the collector's business here: its rounds would be measured with the pages.
+    gc.collect()
+    gc.freeze()
     for name, (total, *addresses) in many.items():
         told = []
         for beside, address in zip(few[name][1:], addresses, strict=True):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import BigInteger, and_, bindparam, delete, func, insert, select
 from sqlalchemy.orm import Session
 
+from models import clock
+from models.database import Statement
 from models.origins import Origin
 from models.schema import Base, Kind
 
@@ -18,6 +20,27 @@ MOST = 200
 
 TRUSTED = "trusted "
 
+_COLUMNS = KNOWN_DEVICES.c
+_MINE = and_(_COLUMNS.kind == bindparam("kind"), _COLUMNS.account_id == bindparam("account_id"))
+_EITHER = and_(_MINE, _COLUMNS.mark.in_([bindparam("mark"), bindparam("other")]))
+_KEPT = select(_COLUMNS.id).where(_MINE).order_by(_COLUMNS.id.desc()).limit(MOST).subquery()
+# What a sign-in asks, each built once.
+_FIND = Statement(select(_COLUMNS.mark).where(_EITHER))
+_FIND_ANY = Statement(select(_COLUMNS.id).where(_MINE).limit(1))
+_FIND_COUNTRY = Statement(select(_COLUMNS.id).where(_MINE, _COLUMNS.mark.startswith(COUNTRY)).limit(1))
+_FORGET = Statement(delete(KNOWN_DEVICES).where(_EITHER))
+_REMEMBER = Statement(
+    insert(KNOWN_DEVICES)
+    .inline()
+    .values(
+        kind=bindparam("kind"),
+        account_id=bindparam("account_id"),
+        mark=bindparam("mark"),
+        created_at=bindparam("created_at", type_=BigInteger),
+    )
+)
+_TRIM = Statement(delete(KNOWN_DEVICES).where(_MINE, _COLUMNS.id < select(func.min(_KEPT.c.id)).scalar_subquery()))
+
 
 def meet(db: Session, kind: Kind, account_id: int, device_id: str | None, origin: Origin, now: datetime) -> str:
     """Remember where a sign-in comes from; "device" or "country" where it is new to the account, else "".
@@ -26,22 +49,20 @@ def meet(db: Session, kind: Kind, account_id: int, device_id: str | None, origin
     else's browser is new even where it is of the same make. What has no id is known by its make. The first sign-in
     of an account is no news: there is nothing to compare it with, and nobody else to tell.
     """
-    columns = KNOWN_DEVICES.c
     mark = _mark(device_id, origin)
     wanted = [mark, *([COUNTRY + origin.country] if origin.country else [])]
-    mine = (columns.kind == kind.name) & (columns.account_id == account_id)
-    known = set(db.scalars(select(columns.mark).where(mine, columns.mark.in_(wanted))))
-    is_first = not known and db.scalar(select(columns.id).where(mine).limit(1)) is None
-    has_country = db.scalar(select(columns.id).where(mine, columns.mark.startswith(COUNTRY)).limit(1)) is not None
+    account = {"kind": kind.name, "account_id": account_id}
+    asked = account | {"mark": mark, "other": wanted[-1]}
+    known = {row[0] for row in _FIND.run(db, asked)}
+    is_first = not known and not _FIND_ANY.run(db, account)
+    has_country = bool(_FIND_COUNTRY.run(db, account))
     new = [one for one in wanted if one not in known]
     # What is met again is written again: the order of the ids is that in which they were met.
-    db.execute(delete(KNOWN_DEVICES).where(mine, columns.mark.in_(known)))
-    db.execute(
-        insert(KNOWN_DEVICES).inline(),
-        [{"kind": kind.name, "account_id": account_id, "mark": one, "created_at": now} for one in wanted],
-    )
-    kept = select(columns.id).where(mine).order_by(columns.id.desc()).limit(MOST)
-    db.execute(delete(KNOWN_DEVICES).where(mine, columns.id < select(func.min(kept.subquery().c.id)).scalar_subquery()))
+    if known:
+        _FORGET.run(db, asked)
+    at = clock.to_microseconds(now)
+    _REMEMBER.run(db, *(account | {"mark": one, "created_at": at} for one in wanted))
+    _TRIM.run(db, account)
     if is_first or not new:
         return ""
     if mark in new:

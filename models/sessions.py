@@ -13,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     ColumnElement,
+    Integer,
     and_,
     bindparam,
     delete,
@@ -24,6 +25,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 
 from models import clock, events, known_devices
 from models.announcements import Announcement
@@ -355,24 +357,11 @@ def start(
 
     None where the account is gone or disabled, or where its password is no longer the one that was checked.
     """
-    accounts, columns = kind.accounts.c, kind.sessions.c
-    usable = [accounts.id == account_id, accounts.disabled_at.is_(None)]
-    if password_hash is not None:
-        usable.append(accounts.password_hash == password_hash)
-    # Also the lock that makes two sign-ins of one account wait for each other.
-    account = (
-        db.execute(
-            update(kind.accounts)
-            .where(*usable)
-            .values(revision=accounts.revision + 1)
-            .returning(*accounts, has_limits_of_staff(kind).label("staff"))
-        )
-        .mappings()
-        .first()
-    )
+    accounts = kind.accounts.c
+    asked = {"signing_in": account_id, "checked": password_hash}
+    account = db.execute(_admitting(kind, password_hash is not None), asked).mappings().first()
     if account is None:
         return None
-    mine = columns.account_id == account_id
     if device_id is not None:
         values = {"account_id": account_id, "device_id": device_id}
         end_where(db, kind, _of_device(kind), values, Cause.REPLACED, now, origin=origin)
@@ -385,26 +374,25 @@ def start(
     limits = settings.limits(kind, account["staff"])
     session = (
         db.execute(
-            insert(kind.sessions)
-            .values(
-                sid=secrets.token_urlsafe(16),
-                account_id=account_id,
-                device=origin.device,
-                device_id=device_id,
-                ip=origin.ip,
-                browser=origin.browser,
-                os=origin.os,
-                device_kind=origin.device_kind,
-                country=origin.country,
-                city=origin.city,
-                created_at=now,
-                last_seen_at=now,
-                refreshed_at=now,
-                password_at=None if password_hash is None else now,
-                novelty=novelty,
-                expires_at=now + min(limits.idle, limits.absolute),
-            )
-            .returning(*columns)
+            _inserting(kind),
+            {
+                "sid": secrets.token_urlsafe(16),
+                "account_id": account_id,
+                "device": origin.device,
+                "device_id": device_id,
+                "ip": origin.ip,
+                "browser": origin.browser,
+                "os": origin.os,
+                "device_kind": origin.device_kind,
+                "country": origin.country,
+                "city": origin.city,
+                "created_at": now,
+                "last_seen_at": now,
+                "refreshed_at": now,
+                "password_at": None if password_hash is None else now,
+                "novelty": novelty,
+                "expires_at": now + min(limits.idle, limits.absolute),
+            },
         )
         .mappings()
         .one()
@@ -420,13 +408,8 @@ def start(
         origin=origin,
     )
     events.append(db, started)
-    too_many = (
-        select(columns.id)
-        .where(mine, columns.id != session["id"])
-        .order_by(columns.last_seen_at.desc(), columns.id.desc())
-        .offset(settings.most - 1)
-    )
-    for session_id in db.scalars(too_many).all():
+    others = {"account_id": account_id, "but": session["id"], "kept": settings.most - 1}
+    for (session_id,) in _past_cap(kind).run(db, others):
         end_one(db, kind, session_id, Cause.CAP, now, origin=origin)
     if announcement and novelty == "device" and account["tells_new_devices"]:
         announcement.send(db, kind, account, session, now)
@@ -590,7 +573,32 @@ def _prefixed(kind: Kind) -> list[ColumnElement[Any]]:
 _OWN_LISTS = {(kind.name, device): _own_list(kind, device) for kind in KINDS.values() for device in (False, True)}
 
 
-# What statements ask of sessions, each built once.
+# What statements ask of sessions, and the statements of a sign-in and an end, each built once.
+
+
+@cache
+def _admitting(kind: Kind, is_checked: bool) -> ReturningUpdate[Any]:
+    """Moves the account's revision, where it may sign in. Also the lock that makes two of its sign-ins wait."""
+    accounts = kind.accounts.c
+    usable = [accounts.id == bindparam("signing_in"), accounts.disabled_at.is_(None)]
+    if is_checked:
+        usable.append(accounts.password_hash == bindparam("checked"))
+    moved = update(kind.accounts).where(*usable).values(revision=accounts.revision + 1)
+    return moved.returning(*accounts, has_limits_of_staff(kind).label("staff"))
+
+
+@cache
+def _inserting(kind: Kind) -> ReturningInsert[Any]:
+    return insert(kind.sessions).returning(*kind.sessions.c)
+
+
+@cache
+def _past_cap(kind: Kind) -> Statement:
+    """The account's sessions that are more than `kept`, `but` one aside: those seen longest ago."""
+    columns = kind.sessions.c
+    by_use = (columns.last_seen_at.desc(), columns.id.desc())
+    kept = bindparam("kept", type_=Integer)
+    return Statement(select(columns.id).where(_of_account(kind)).order_by(*by_use).offset(kept))
 
 
 @cache
