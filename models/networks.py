@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
 _MAPPED = int(IPv6Address("::ffff:0.0.0.0"))
 MAPPED_BITS = 96
 
 
+@lru_cache(maxsize=4096)
 def make_key(address: str) -> bytes | None:
     """The address as 16 bytes, IPv4 mapped into IPv6 (RFC 4291, section 2.5.5.2); None where it is none."""
     try:
