@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
-from importlib import import_module
 from typing import Any
 
 from sqlalchemy import (
@@ -32,6 +31,7 @@ from sqlalchemy import (
     union_all,
     update,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.expression import Subquery
 
@@ -232,9 +232,8 @@ def _add(db: Session, table: Table, rows: list[dict[str, Any]]) -> None:
     """Add each row's count to the one that is there."""
     if not rows:
         return
-    # The other database's dialect stays unread: two megabytes, and time at the start.
-    dialect = import_module(f"sqlalchemy.dialects.{db.get_bind().dialect.name}")
-    made = dialect.insert(table).values({column.name: bindparam(column.name, type_=column.type) for column in table.c})
+    maker = postgresql.insert if is_postgres(db) else sqlite.insert
+    made = maker(table).values({column.name: bindparam(column.name, type_=column.type) for column in table.c})
     keys = [column.name for column in table.primary_key]
     db.execute(
         made.on_conflict_do_update(index_elements=keys, set_={"count": table.c.count + made.excluded.count}), rows
