@@ -37,6 +37,8 @@ KEY = "k" * 64
 # Nothing here speaks TLS: loading the world's certificates for each client would be most of what it costs.
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 _numbers = itertools.count(1)
+# Servers are started some hundred times: what one compiled, the next need not.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @dataclass(frozen=True)
