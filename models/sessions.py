@@ -316,6 +316,8 @@ def end_where(
     # The account before its sessions, as every write does: two that meet wait, and don't deadlock.
     if not _moving(kind, wanted).run(db, values):
         return 0
+    # In the order in which they were started, whichever way the database found them.
+    ended = sorted(_deleting(kind, wanted).run(db, values), key=lambda row: int(row[0]))
     made = [
         events.make(
             kind,
@@ -329,7 +331,7 @@ def end_where(
             origin=origin,
             reason=reason,
         )
-        for session_id, account_id, device in _deleting(kind, wanted).run(db, values)
+        for session_id, account_id, device in ended
     ]
     if made:
         events.append(db, *made)
