@@ -48,6 +48,8 @@ class Inspector:
         self.faults: list[str] = []
         self._language = language
         self._axe = Axe()
+        # Of the page that was opened last.
+        self._status = 200
         self._screens = itertools.cycle(SCREENS)
 
     def follow(self, page: Page) -> Page:
@@ -59,6 +61,8 @@ class Inspector:
 
     def visit(self, page: Page, name: str) -> None:
         """Look at one page in one state."""
+        if self._status >= 500 and str(self._status) not in name:
+            self.faults.append(f"{name}: {self._status}")
         if page.evaluate("document.documentElement.lang") != self._language:
             self.faults.append(f"{name}: not in {self._language}")
         # Nothing sticks out of the narrowest screen anywhere; axe comes on top where it is asked.
@@ -80,7 +84,9 @@ class Inspector:
             self.faults.append(f"{message.location['url']}: {message.text}")
 
     def _receive(self, response: Response) -> None:
-        if response.status >= 400 and response.request.resource_type != "document":
+        if response.request.resource_type == "document":
+            self._status = response.status
+        elif response.status >= 400:
             self.faults.append(f"{response.url} of {response.frame.url}: {response.status}")
 
 
