@@ -7,7 +7,7 @@ import ipaddress
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -371,7 +371,7 @@ class _House:
 
     def make_row(self, started: _Started) -> dict[str, Any]:
         """The row of a live session, last seen some time since it was last told of."""
-        chance, origin, owner = self._chance, started.origin, started.owner
+        chance, owner = self._chance, started.owner
         limits = self._limits.limits(owner.kind, owner.principal.is_staff)
         ago = timedelta(hours=chance.choice((0.05, 0.5, 2, 12, 40, 90, 300)) * chance.random())
         seen_at = max(started.used_at, self._now - ago)
@@ -380,15 +380,9 @@ class _House:
             "id": started.id,
             "account_id": owner.row["id"],
             "sid": base64.urlsafe_b64encode(chance.randbytes(16)).rstrip(b"=").decode(),
-            "device": origin.device,
             "device_id": started.device_id,
             "name": started.name,
-            "ip": origin.ip,
-            "browser": origin.browser,
-            "os": origin.os,
-            "device_kind": origin.device_kind,
-            "country": origin.country,
-            "city": origin.city,
+            **asdict(started.origin),
             "novelty": started.novelty,
             "created_at": started.at,
             "last_seen_at": seen_at,

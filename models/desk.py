@@ -253,7 +253,7 @@ def _find_accounts(db: Session, kind: Kind, q: str) -> list[int]:
 
 def _matching(kind: Kind, q: str) -> Any:
     """The ids of the accounts that `q` is the beginning of, by the index of each way to know them."""
-    return union(*(select(kind.accounts.c.id).where(term.condition) for term in begins_of_account(kind, q)))
+    return union(*(select(kind.accounts.c.id).where(way) for way in begins_of_account(kind, q)))
 
 
 async def list_choices(
@@ -335,7 +335,7 @@ def _read_accounts(
     if sought.q and total > FEW:
         # Any of the list's own order soon is one of so many.
         found = _by("surname_key", kind.accounts, found) if sort is columns.surname_key else _unindexed(kind, found)
-        found = found.where(or_(*(term.condition for term in begins_of_account(kind, sought.q))))
+        found = found.where(or_(*begins_of_account(kind, sought.q)))
     elif sought.q:
         found = found.where(columns.id.in_(_matching(kind, sought.q)))
     found = found.where(*sought.conditions(kind), *follows, may_see(principal, now)).order_by(*order).limit(most + 1)
@@ -353,7 +353,7 @@ def _count_accounts(db: Session, principal: Principal, kind: Kind, sought: Accou
     def count(sought: AccountFilter) -> int | None:
         counted = _by(sought.index, accounts, select(func.count()).select_from(accounts))
         counted = counted.where(*sought.conditions(kind))
-        ways = [term.condition for term in begins_of_account(kind, sought.q)] if sought.q else [true()]
+        ways = begins_of_account(kind, sought.q) if sought.q else [true()]
         # Each way by its own index, without those that an earlier one finds.
         parts = [
             counted.where(way, *(~func.coalesce(other, false()) for other in ways[:number])).scalar_subquery()

@@ -220,16 +220,16 @@ def begins(column: ColumnElement[str], text: str) -> ColumnElement[bool]:
     return and_(column >= text, column < text + _LAST)
 
 
-def begins_of_account(kind: Kind, q: str) -> list[Term]:
+def begins_of_account(kind: Kind, q: str) -> list[ColumnElement[bool]]:
     """The ways in which `q` may be the beginning of what an account is known by."""
     columns = kind.accounts.c
     made = []
     phone = re.sub(r"[\s().-]", "", q)
     if re.fullmatch(r"\+?[0-9]+", phone):
-        made.append(Term(None, begins(columns.phone, phone if phone.startswith("+") else f"+{phone}")))
-    made.append(Term("surname_key", begins(columns.surname_key, fold_text(q))))
+        made.append(begins(columns.phone, phone if phone.startswith("+") else f"+{phone}"))
+    made.append(begins(columns.surname_key, fold_text(q)))
     if "email" in kind.contacts:
-        made.append(Term(None, begins(columns.email, q.strip().lower())))
+        made.append(begins(columns.email, q.strip().lower()))
     return made
 
 

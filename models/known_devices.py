@@ -55,8 +55,8 @@ def meet(db: Session, kind: Kind, account_id: int, device_id: str | None, origin
     asked = account | {"mark": mark, "other": wanted[-1]}
     known = {row[0] for row in _FIND.run(db, asked)}
     is_first = not known and not _FIND_ANY.run(db, account)
-    has_country = bool(_FIND_COUNTRY.run(db, account))
     new = [one for one in wanted if one not in known]
+    has_country = bool(new and _FIND_COUNTRY.run(db, account))
     # What is met again is written again: the order of the ids is that in which they were met.
     if known:
         _FORGET.run(db, asked)
@@ -72,17 +72,15 @@ def meet(db: Session, kind: Kind, account_id: int, device_id: str | None, origin
 
 def is_known(db: Session, kind: Kind, account_id: int, device_id: str) -> bool:
     """Whether the account has signed in on the device of this id, or trusts it."""
-    columns = KNOWN_DEVICES.c
-    mine = (columns.kind == kind.name) & (columns.account_id == account_id)
-    marks = [_mark_id(device_id), TRUSTED + _mark_id(device_id)]
-    return db.scalar(select(columns.id).where(mine, columns.mark.in_(marks)).limit(1)) is not None
+    mark = _mark_id(device_id)
+    return bool(_FIND.run(db, {"kind": kind.name, "account_id": account_id, "mark": mark, "other": TRUSTED + mark}))
 
 
 def trust(db: Session, kind: Kind, account_id: int, device_id: str, now: datetime) -> None:
     """Trust a device that the account proved itself on without signing in; its first sign-in is news all the same."""
     if not is_known(db, kind, account_id, device_id):
-        values = {"kind": kind.name, "account_id": account_id, "mark": TRUSTED + _mark_id(device_id), "created_at": now}
-        db.execute(insert(KNOWN_DEVICES).inline(), values)
+        mark, at = TRUSTED + _mark_id(device_id), clock.to_microseconds(now)
+        _REMEMBER.run(db, {"kind": kind.name, "account_id": account_id, "mark": mark, "created_at": at})
 
 
 def _mark(device_id: str | None, origin: Origin) -> str:

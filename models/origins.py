@@ -12,7 +12,10 @@ LONGEST_DEVICE = 512
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What is kept of a request that starts or ends a session; of one that starts, its device described."""
+    """What is kept of a request that starts or ends a session; of one that starts, its device described.
+
+    Named as the columns of a session.
+    """
 
     ip: str = ""
     device: str = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
@@ -380,14 +380,8 @@ def start(
             {
                 "sid": secrets.token_urlsafe(16),
                 "account_id": account_id,
-                "device": origin.device,
                 "device_id": device_id,
-                "ip": origin.ip,
-                "browser": origin.browser,
-                "os": origin.os,
-                "device_kind": origin.device_kind,
-                "country": origin.country,
-                "city": origin.city,
+                **asdict(origin),
                 "created_at": now,
                 "last_seen_at": now,
                 "refreshed_at": now,
