@@ -23,6 +23,7 @@ from typing import Any
 
 import structlog
 import uvloop
+from sqlalchemy.orm import Session
 from tornado.netutil import bind_sockets
 
 import workers
@@ -48,7 +49,7 @@ from models.migrating import NewerTables
 from models.origins import make_origin
 from models.passwords import Passwords, WeakPassword
 from models.places import Places
-from models.retention import Retention, forget_sessions
+from models.retention import ADDRESSES, Retention
 from models.schema import KINDS, Kind
 from models.settings import InvalidSettings, LogSettings, Settings
 from models.sqlite import SQLiteDatabase
@@ -56,7 +57,6 @@ from models.tail import Tail
 from models.tokens import LARGEST_ID, Tokens
 
 ACTIVITY_SECONDS = 5
-SWEEP_MOST = 500
 FOLD_SECONDS = 5
 FRESH_SECONDS = 1
 FORGET_MOST = 200
@@ -200,7 +200,7 @@ async def sweep(database: Database, settings: Settings) -> None:
     """End every session that has expired, some at a time, and forget old guesses."""
     await database.write(guesses.sweep, settings.guesses, clock.now())
     for kind in KINDS.values():
-        while await database.write(sessions.sweep, kind, clock.now(), SWEEP_MOST) == SWEEP_MOST:
+        while await database.write(sessions.sweep, kind, clock.now()) == sessions.MOST_AT_ONCE:
             pass
 
 
@@ -223,9 +223,17 @@ def remembering(database: Database, settings: Settings) -> Callable[[], Awaitabl
 
 async def fold(database: Database) -> None:
     """Add what came to the counts, and sweep what a cut-off ended, some at a time."""
+
+    def sweep_some(db: Session, kind: Kind) -> int:
+        swept = sessions.sweep_cut(db, kind, clock.now())
+        if swept:
+            # Added up by the commit that made it: one more would take as long again.
+            counts.fold(db)
+        return swept
+
     for kind in KINDS.values():
-        while await database.write(sessions.sweep_cut, kind, clock.now()):
-            await database.write(counts.fold)
+        while await database.write(sweep_some, kind):
+            pass
     while await database.write(counts.fold):
         pass
 
@@ -242,11 +250,10 @@ def forgetting(database: Database, settings: Settings) -> Callable[[], Awaitable
         if settings.events.keep_addresses is None:
             return
         before = clock.now() - settings.events.keep_addresses
-        while await database.write(retention.forget, before):  # noqa: ASYNC110
-            # Others write meanwhile.
-            await asyncio.sleep(FORGET_REST_SECONDS)
-        for kind in KINDS.values():
-            await database.write(forget_sessions, kind, before)
+        for table in ADDRESSES:
+            while await database.write(retention.forget, table, before):  # noqa: ASYNC110
+                # Others write meanwhile.
+                await asyncio.sleep(FORGET_REST_SECONDS)
 
     return forget
 

@@ -26,6 +26,8 @@ LEASE = timedelta(seconds=10)
 LOOK_SECONDS = 2
 # Others write too: so long is left to them for each second of ours.
 PAUSE = 0.5
+# How many are looked for at a time; they are ended some at a time.
+FOUND_AT_ONCE = 200
 
 
 def start(
@@ -142,17 +144,19 @@ class Jobs(Chore):
         loop = asyncio.get_running_loop()
         taken: Row | None = job
         while taken:
-            begun = loop.time()
             cursor = Cursor.read(taken["place"]) if taken["place"] else None
             kind = kinds[0] if cursor is None else list(KINDS.values())[cursor.rank]
             place = Place(cursor if cursor and cursor.id else None)
-            rows = await self._database.scan(
-                desk.list_session_ids, kind, sought, clock.now(), place, sessions.MOST_AT_ONCE
-            )
-            goes_on = _next_place(kind, kinds, rows)
-            ids = [row["id"] for row in rows]
-            taken = await self._database.write(_end, taken, kind, ids, sought.seen_to, goes_on, clock.now())
-            await asyncio.sleep((loop.time() - begun) * PAUSE)
+            begun = loop.time()
+            rows = await self._database.scan(desk.list_session_ids, kind, sought, clock.now(), place, FOUND_AT_ONCE)
+            for first in range(0, max(len(rows), 1), sessions.MOST_AT_ONCE):
+                some = rows[first : first + sessions.MOST_AT_ONCE]
+                goes_on, ids = _next_place(kind, kinds, some), [row["id"] for row in some]
+                taken = await self._database.write(_end, taken, kind, ids, sought.seen_to, goes_on, clock.now())
+                await asyncio.sleep((loop.time() - begun) * PAUSE)
+                if not taken:
+                    break
+                begun = loop.time()
 
 
 def _next_place(kind: Kind, kinds: Sequence[Kind], rows: Sequence[Row]) -> str | None:

@@ -20,7 +20,7 @@ from models.schema import KINDS
 from models.settings import Settings
 
 # How many sessions one write ends: others wait for it.
-STEP = 500
+STEP = 100
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,45 +4,44 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import Table, select, update
 from sqlalchemy.orm import Session
 
 from models.events import EVENTS
-from models.schema import Kind
+from models.schema import KINDS
 
-# How many events one write looks at: others wait for it.
-STEP = 1000
+# How many rows one write looks at: others wait for it.
+STEP = 200
+# What holds addresses: which column tells a row's age, and what stands where an address was. Places stay.
+ADDRESSES: dict[Table, tuple[str, dict[str, str | None]]] = {
+    EVENTS: ("at", {"ip": None, "ip_key": None, "network": None}),
+    **{kind.sessions: ("created_at", {"ip": "", "ip_key": None}) for kind in KINDS.values()},
+}
 
 
-def forget_events(db: Session, after: int, before: datetime) -> int | None:
-    """Take the addresses out of some events that follow the event `after` and are older than `before`.
+def forget_some(db: Session, table: Table, after: int, before: datetime) -> int | None:
+    """Take the addresses out of some rows that follow the row `after` and are older than `before`.
 
-    The last event that was looked at; None where no older one is left.
+    The last row that was looked at; None where no older one is left.
     """
-    columns = EVENTS.c
+    columns, (age, gone) = table.c, ADDRESSES[table]
     ids = db.scalars(select(columns.id).where(columns.id > after).order_by(columns.id).limit(STEP)).all()
     if not ids:
         return None
-    some = (columns.id >= ids[0], columns.id <= ids[-1], columns.at < before)
-    db.execute(update(EVENTS).where(*some, columns.ip.is_not(None)).values(ip=None, ip_key=None, network=None))
+    some = (columns.id >= ids[0], columns.id <= ids[-1], columns[age] < before)
+    db.execute(update(table).where(*some, columns.ip != gone["ip"]).values(gone))
     last = db.scalar(select(columns.id).where(*some).order_by(columns.id.desc()).limit(1))
     return ids[-1] if last == ids[-1] else None
 
 
-def forget_sessions(db: Session, kind: Kind, before: datetime) -> None:
-    """Take the addresses out of the live sessions that were started before `before`; their places stay."""
-    columns = kind.sessions.c
-    db.execute(update(kind.sessions).where(columns.created_at < before, columns.ip != "").values(ip="", ip_key=None))
-
-
 class Retention:
-    """Goes through the events from the oldest on, and goes on where it was."""
+    """Goes through events and sessions from the oldest on, and goes on where it was."""
 
     def __init__(self) -> None:
-        self.done = 0
+        self.done = dict.fromkeys(ADDRESSES, 0)
 
-    def forget(self, db: Session, before: datetime) -> bool:
-        """Take the addresses out of some more events; whether older ones may be left."""
-        last = forget_events(db, self.done, before)
-        self.done = last or self.done
+    def forget(self, db: Session, table: Table, before: datetime) -> bool:
+        """Take the addresses out of some more rows; whether older ones may be left."""
+        last = forget_some(db, table, self.done[table], before)
+        self.done[table] = last or self.done[table]
         return last is not None

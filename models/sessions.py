@@ -37,8 +37,8 @@ from models.schema import KINDS, UTC, Kind, Role, Row
 from models.settings import SessionSettings
 from models.tokens import Claims
 
-# How many are ended by one statement.
-MOST_AT_ONCE = 200
+# How many one write of the background ends: so few that whoever asks meanwhile need not wait for it.
+MOST_AT_ONCE = 25
 # Two tabs, or a lost answer: so long the last refresh token but one gives the same successor again.
 GRACE = timedelta(seconds=30)
 
@@ -502,7 +502,7 @@ def refresh(db: Session, claims: Claims, origin: Origin, settings: SessionSettin
     return Started(kind, account | {"id": claims.account_id}, row, ends_at)
 
 
-def sweep(db: Session, kind: Kind, now: datetime, most: int) -> int:
+def sweep(db: Session, kind: Kind, now: datetime, most: int = MOST_AT_ONCE) -> int:
     """End up to `most` sessions that have expired, with their events; how many that were."""
     columns = kind.sessions.c
     expired = select(columns.id).where(columns.expires_at <= now).order_by(columns.expires_at).limit(most)

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
-from models import clock, events, retention
+from models import accounts, clock, events
 from models.events import EVENTS, Type
+from models.networks import make_key
 from models.origins import Origin
-from models.retention import STEP, Retention
+from models.retention import ADDRESSES, STEP, Retention, forget_some
 from models.schema import KINDS
 from tests.conftest import House, open_database, start_server, wait_until
 
@@ -42,7 +43,7 @@ def test_addresses_of_old_events_go_and_all_else_of_them_stays(house: House) -> 
     house.write(write)
     # The log is written in order: this one's first event is the oldest that is looked at.
     first = house.read(lambda db: db.scalar(select(func.min(EVENTS.c.id)).where(EVENTS.c.account_id == account.id)))
-    house.write(retention.forget_events, first - 1, NOW - 2 * DAY)
+    house.write(forget_some, EVENTS, first - 1, NOW - 2 * DAY)
     old, young = read_back = house.read(read)
     assert len(read_back) == 2
     assert old == (None, None, "t3", "Thing/1", "DE")
@@ -57,7 +58,7 @@ def test_addresses_of_old_sessions_go_and_their_places_stay(house: House) -> Non
             db.execute(update(sessions).where(sessions.c.id == old.session).values(created_at=NOW - 3 * DAY)) and None
         )
     )
-    house.write(retention.forget_sessions, KINDS["client"], NOW - 2 * DAY)
+    house.write(forget_some, sessions, old.session - 1, NOW - 2 * DAY)
     ips = dict(house.read(lambda db: db.execute(select(sessions.c.id, sessions.c.ip)).all()))
     assert (ips[old.session], ips[young.session]) == ("", "127.0.0.1")
     details = house.ask("GET", f"/sessions/session-client-r/{old.session}/", old).json()
@@ -70,29 +71,43 @@ def test_the_server_forgets_step_by_step_however_many_there_are(
     make_url: Callable[[str], str], tmp_path: Path, kind: str
 ) -> None:
     url = make_url(kind)
+    of = KINDS["client"]
+    ages = [NOW - (3 if number < 2 * STEP else 1) * DAY for number in range(2 * STEP + 10)]
+
+    def fill(db: Session) -> None:
+        refused = [events.make(KINDS["user"], None, Type.REFUSED, at, origin=ORIGIN) for at in ages]
+        events.append(db, *refused)
+        fields = {"surname": "Test", "phone": "+79130000000"}
+        account_id = accounts.create(db, of, fields, "", None, NOW)["id"]
+        made = [
+            {"sid": f"sid{number}", "account_id": account_id, "device": "Thing/1", "browser": "", "os": "",
+             "device_kind": "program", "country": "DE", "city": "", "ip": "192.0.2.1", "ip_key": make_key("192.0.2.1"),
+             "created_at": at, "last_seen_at": at, "refreshed_at": at, "expires_at": NOW + DAY}
+            for number, at in enumerate(ages)
+        ]  # fmt: skip
+        db.execute(insert(of.sessions), made)
+
+    def count(db: Session) -> tuple[int | None, ...]:
+        asked = [select(func.count()).where(EVENTS.c.ip.is_not(None), EVENTS.c.type == "refused")]
+        asked.append(select(func.count()).where(of.sessions.c.ip_key.is_not(None), of.sessions.c.ip != ""))
+        return tuple(db.scalar(one) for one in asked)
+
+    async def look() -> tuple[int | None, ...]:
+        database = open_database(url)
+        counted = await database.read(count)
+        await database.close()
+        return counted
 
     async def prepare() -> None:
         database = open_database(url)
         await database.migrate()
-        made = [
-            events.make(KINDS["user"], None, Type.REFUSED, NOW - (3 if number < 2 * STEP else 1) * DAY, origin=ORIGIN)
-            for number in range(2 * STEP + 10)
-        ]
-        await database.write(events.append, *made)
+        await database.write(fill)
         await database.close()
-
-    async def count() -> int:
-        database = open_database(url)
-        counted = await database.read(
-            lambda db: db.scalar(select(func.count()).select_from(EVENTS).where(EVENTS.c.ip.is_not(None)))
-        )
-        await database.close()
-        return int(counted or 0)
 
     asyncio.run(prepare())
     server = start_server(tmp_path, url, SESSIONS_EVENTS__KEEP_ADDRESSES_DAYS="2", SESSIONS_SESSIONS__SWEEP_SECONDS="1")
     try:
-        wait_until(lambda: asyncio.run(count()) == 10)
+        wait_until(lambda: asyncio.run(look()) == (10, 10))
     finally:
         server.stop()
 
@@ -100,6 +115,7 @@ def test_the_server_forgets_step_by_step_however_many_there_are(
 def test_what_was_gone_through_is_not_gone_through_again(house: House) -> None:
     house.sign_in(house.add("user"))
     one = Retention()
-    while house.write(one.forget, NOW - 1000 * DAY):
-        pass
-    assert one.done == 0
+    for table in ADDRESSES:
+        while house.write(one.forget, table, NOW - 1000 * DAY):
+            pass
+    assert set(one.done.values()) == {0}
