@@ -29,6 +29,16 @@ MOST_IN_A_COMMIT = 32
 LOOK_SECONDS = 0.04
 # Threads, each with a connection, for what takes longer than the loop should wait.
 SCANS = 2
+PRAGMAS = (
+    f"busy_timeout={BUSY_MILLISECONDS}",
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    # A write's savepoint keeps what its pages were, in a file that would be made for each.
+    "temp_store=MEMORY",
+    # Whoever writes waits while the log is written back to the file: so little at a time, and more often.
+    "wal_autocheckpoint=250",
+)
 # What the driver raises where it can't ask, or where what it reads is damaged.
 DAMAGED = (sqlite3.DatabaseError, MemoryError, UnicodeDecodeError)
 
@@ -311,5 +321,5 @@ def _told_apart() -> Iterator[None]:
 
 
 def _set_up(connection: sqlite3.Connection, _record: object) -> None:
-    for pragma in (f"busy_timeout={BUSY_MILLISECONDS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    for pragma in PRAGMAS:
         connection.execute(f"PRAGMA {pragma}").close()
