@@ -28,7 +28,7 @@ EXPLAINED = ("Cross Site Request Forgery",)
 # As behind a proxy that speaks https.
 HTTPS = {"X-Forwarded-Proto": "https"}
 # What signs out, and what has no end.
-LEFT_OUT = ("/sign-out/", "/live/", "/sessions/live/")
+LEFT_OUT = ("/sign-out/", "/live/", "/sessions/live/", "/admin/live/")
 # Those of wapiti's modules that need no list from elsewhere.
 MODULES = (
     "backup", "buster", "cookieflags", "crlf", "csp", "csrf", "exec", "file", "htaccess", "http_headers", "ldap",
@@ -43,6 +43,37 @@ PAGES = (
     "/register/",
     "/confirm/",
     "/reset/",
+)
+# What staff open, with forms.
+DESK = (
+    "/admin/sessions/",
+    "/admin/sessions/client/{session}/",
+    "/admin/accounts/user/6/",
+    "/admin/accounts/client/2/",
+    "/admin/accounts/user/new/",
+    "/admin/accounts/client/new/",
+    "/admin/sessions/end/?kind=client&country=FI",
+    "/admin/emergency/",
+)
+PARTS = ("desk", "lists", "api", "pages")
+# Where wapiti begins to crawl.
+STARTS = (
+    "/docs/", "/sessions/session-user-l/", "/account/", "/activity/", "/register/", "/sign-in/", "/admin/",
+    "/admin/sessions/", "/admin/accounts/user/", "/admin/events/", "/admin/emergency/",
+)  # fmt: skip
+# What lists are asked with; each value is tried.
+SESSION_FILTERS = (
+    "kind=user&account=5&sort=-seen",
+    "browser=Chrome&os=Windows&device_kind=computer&country=DE",
+    "ip=10.0.0.0/8&q=user3&device=Mozilla",
+    "started_from=2026-01-01T00:00:00Z&started_to=2027-01-01T00:00:00Z",
+    "seen_from=2026-01-01T00:00:00Z&seen_to=2027-01-01T00:00:00Z&idle=P1D",
+)
+ACCOUNT_FILTERS = ("q=user3&state=active&role=staff&sort=surname",)
+EVENT_FILTERS = (
+    "type=ended&cause=owner&kind=user&account=5&session=1",
+    "by_kind=user&by=5&ip=127.0.0.0/8",
+    "since=2026-01-01T00:00:00Z&until=2027-01-01T00:00:00Z",
 )
 
 
@@ -102,25 +133,56 @@ def list_api(document: dict[str, object], token: str) -> Iterator[Asked]:
             yield Asked(method.upper(), target + query, body, tuple(more))
 
 
+def list_filters(place: str, headers: tuple[tuple[str, str], ...]) -> Iterator[Asked]:
+    """The lists of the house with every filter, as pages or as JSON."""
+    lists = {"sessions/": SESSION_FILTERS, "accounts/user/": ACCOUNT_FILTERS, "events/": EVENT_FILTERS}
+    for name, queries in lists.items():
+        for query in (*queries, "after=1.user~1&limit=5"):
+            yield Asked("GET", f"{place}{name}?{query.replace('&', '*&')}*", "", headers)
+
+
+def list_desk(client: httpx.Client, cookies: str, session: int) -> Iterator[Asked]:
+    """Every page and form of the desk; an account that a form acts on is another than the one that is signed in."""
+    headers = (("Cookie", cookies), *HTTPS.items(), ("Accept", "text/html"))
+    yield Asked("GET", "/admin/?span=week*", "", headers)
+    yield from list_filters("/admin/", headers)
+    yield Asked("GET", "/admin/events/download/csv/?type=ended*&kind=user*", "", headers)
+    yield from list_forms(client, headers, [page.replace("{session}", str(session)) for page in DESK])
+
+
 def list_pages(client: httpx.Client, cookies: str, device: int) -> Iterator[Asked]:
-    """Every page and form, each of its values marked but those that tell whose the form is."""
-    seen: set[tuple[str, str]] = set()
+    """Every page and form of an account's own."""
     headers = (("Cookie", cookies), *HTTPS.items(), ("Accept", "text/html"))
     for query in ("/devices/?q=x*", "/activity/?before=5*", "/sign-in/?next=x*&why=x*", "/register/?kind=user*"):
         yield Asked("GET", query, "", headers)
-    for page in PAGES:
-        address = page.replace("{device}", str(device))
-        signed_out = page in ("/sign-in/", "/register/", "/confirm/", "/reset/")
-        answer = client.get(address, headers={} if signed_out else {"Cookie": cookies})
-        for method, action, fields in Forms(answer.text).found:
-            where = action or address
-            if method != "POST" or where in LEFT_OUT or (method, where) in seen or "/end" in where:
+    signed_out = [page for page in PAGES if page in ("/sign-in/", "/register/", "/confirm/", "/reset/")]
+    yield from list_forms(client, headers[1:], signed_out)
+    own = [page.replace("{device}", str(device)) for page in PAGES if page not in signed_out]
+    yield from list_forms(client, headers, own)
+
+
+def list_forms(client: httpx.Client, headers: tuple[tuple[str, str], ...], pages: list[str]) -> Iterator[Asked]:
+    """The forms of pages, each of their values marked but those that tell whose the form is."""
+    seen: set[str] = set()
+    for page in pages:
+        for method, action, fields in Forms(client.get(page, headers=dict(headers)).text).found:
+            where = action or page
+            ends_own = where.startswith("/devices/") and "/end" in where
+            if method != "POST" or where in LEFT_OUT or where in seen or ends_own:
                 continue
-            seen.add((method, where))
+            seen.add(where)
             marked = {name: value if name == "whose" else f"{value or 'x'}STAR" for name, value in fields.items()}
             body = urlencode(marked).replace("STAR", "*")
-            more = (*headers[1 if signed_out else 0 :], ("Content-Type", "application/x-www-form-urlencoded"))
-            yield Asked("POST", where.replace(f"/{device}/", f"/{device}*/"), body, more)
+            yield Asked("POST", where, body, (*headers, ("Content-Type", "application/x-www-form-urlencoded")))
+
+
+def sign_in(client: httpx.Client, identity: str) -> str:
+    """The cookies of a browser that signed in."""
+    client.post("/sign-in/", data={"identity": identity, "password": PASSWORD})
+    kept = [one for one in client.cookies.jar if one.name in ("__Host-session", "__Host-browser")]
+    cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in kept)
+    client.cookies.clear()
+    return cookies
 
 
 def run_sqlmap(program: str, asked: list[Asked], host: str, seconds: int) -> Iterator[tuple[str, str]]:
@@ -154,7 +216,7 @@ def run_wapiti(program: str, address: str, headers: list[str], seconds: int) -> 
         ]  # fmt: skip
         for header in headers:
             command += ["-H", header]
-        for start in ("/docs/", "/sessions/session-user-l/", "/account/", "/activity/", "/register/", "/sign-in/"):
+        for start in STARTS:
             command += ["-s", address + start]
         for path in LEFT_OUT:
             command += ["-x", address + path]
@@ -195,6 +257,7 @@ def main() -> None:
     parser.add_argument("--sqlmap", default="sqlmap")
     parser.add_argument("--wapiti", default="wapiti")
     parser.add_argument("--only", choices=("sqlmap", "wapiti"))
+    parser.add_argument("--parts", nargs="*", default=PARTS, choices=PARTS, help="what sqlmap tries")
     parser.add_argument("--seconds", type=int, default=600, help="the longest crawl, and the longest for one request")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="sessions-scan-") as folder:
@@ -204,21 +267,24 @@ def main() -> None:
             with httpx.Client(base_url=address, timeout=30, headers=HTTPS) as client:
                 signed_in = client.post("/auth/user/token/", json={"email": "staff@example.com", "password": PASSWORD})
                 token = signed_in.json()["access"]
-                client.post("/sign-in/", data={"identity": "user3@gmail.com", "password": PASSWORD})
-                cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in client.cookies.jar
-                                    if cookie.name in ("__Host-session", "__Host-browser"))  # fmt: skip
-                client.headers["Cookie"] = cookies
-                device = int(re.findall(r"/devices/(\d+)/", client.get("/devices/").text)[0])
-                document = client.get("/openapi.json").json()
-                del client.headers["Cookie"]
-                client.cookies.clear()
-                asked = [*list_api(document, token), *list_pages(client, cookies, device)]
+                cookies, of_staff = sign_in(client, "user3@gmail.com"), sign_in(client, "staff@example.com")
+                page = client.get("/devices/", headers={"Cookie": cookies}).text
+                device = int(re.findall(r"/devices/(\d+)/", page)[0])
+                page = client.get("/admin/sessions/?kind=client", headers={"Cookie": of_staff}).text
+                other = int(re.findall(r"/admin/sessions/client/(\d+)/", page)[0])
+                parts = {
+                    "desk": list(list_desk(client, of_staff, other)),
+                    "lists": list(list_filters("/", (("Authorization", f"Bearer {token}"), *HTTPS.items()))),
+                    "api": list(list_api(client.get("/openapi.json").json(), token)),
+                    "pages": list(list_pages(client, cookies, device)),
+                }
+                asked = [one for part in options.parts for one in parts[part]]
             if options.only != "wapiti":
                 for what, said in run_sqlmap(options.sqlmap, asked, urlsplit(address).netloc, options.seconds):
                     print(f"sqlmap  {said:10} {what}", flush=True)
                     bad += [what] if said != "clean" else []
             if options.only != "sqlmap":
-                headers = [f"Cookie: {cookies}", f"Authorization: Bearer {token}", "X-Forwarded-Proto: https"]
+                headers = [f"Cookie: {of_staff}", f"Authorization: Bearer {token}", "X-Forwarded-Proto: https"]
                 pages, found = run_wapiti(options.wapiti, address, headers, options.seconds)
                 print(f"wapiti  {pages} addresses crawled, {len(found)} found")
                 print("\n".join(found))
