@@ -46,6 +46,8 @@ class Slot:
 
     sockets: Sequence[socket.socket]
     processes: list[Process] = field(default_factory=list)
+    # Held by whoever looks whether it is empty, and starts one.
+    filling: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Parent:
@@ -85,12 +87,14 @@ class Parent:
     async def _occupy(self, slot: Slot) -> None:
         """Keep one worker in `slot`, whatever happens to it."""
         loop, wait = asyncio.get_running_loop(), 0.0
-        was_ready = False
+        was_ready, code = False, 0
         while not self._stopping.is_set():
             started_at = loop.time()
-            process = await self._start(slot)
-            was_ready = await process.is_ready() or was_ready
-            code = await self._leave(slot, process)
+            async with slot.filling:
+                process = None if slot.processes else await self._start(slot)
+            if process:
+                was_ready = await process.is_ready() or was_ready
+                code = await self._leave(slot, process)
             while slot.processes and not self._stopping.is_set():
                 # Another took its place while rolling over: watch that one.
                 code = await self._leave(slot, slot.processes[-1])
@@ -130,8 +134,9 @@ class Parent:
         """Put a new worker in each slot, one after the other; the old one goes when the new one answers."""
         async with self._rolling:
             for slot in self._slots:
-                old = list(slot.processes)
-                new = await self._start(slot)
+                async with slot.filling:
+                    old = list(slot.processes)
+                    new = await self._start(slot)
                 if await new.is_ready():
                     for process in old:
                         process.stop()

@@ -209,8 +209,9 @@ class SQLiteDatabase(Database):
         # Closed only after the transaction's end: closing rolls back whatever is still open.
         with Session(self._writing) as db:
             try:
-                for write in self._take_waiting():
-                    writes.append(write)
+                # All of them first: where one finds that the database is away, each is told.
+                writes += self._take_waiting()
+                for write in writes:
                     self._run(write, db)
                 await self._in_thread("COMMIT")
                 # Before anybody is told: what is on disk in no file of ours is kept by nobody.
