@@ -42,7 +42,7 @@ from models import settings as settings_
 from models.activity import Activity
 from models.chores import Chore
 from models.contacts import normalise_email, normalise_phone
-from models.database import Database, DatabaseUnavailable
+from models.database import Database, DatabaseUnavailable, P, Query
 from models.delivery import Delivery
 from models.jobs import Jobs
 from models.migrating import NewerTables
@@ -60,7 +60,8 @@ ACTIVITY_SECONDS = 5
 FOLD_SECONDS = 5
 FRESH_SECONDS = 1
 FORGET_MOST = 200
-FORGET_REST_SECONDS = 0.05
+# Between two writes of a chore: other workers, who ask for the lock every so often, get it meanwhile.
+REST_SECONDS = 0.02
 
 log = structlog.get_logger("server")
 
@@ -149,6 +150,10 @@ async def serve(settings: Settings, listening: list[socket.socket], line: worker
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    if line is None:
+        loop.add_signal_handler(
+            signal.SIGHUP, log.warning, "one worker alone can't be rolled over: restart it, or set server.workers to 2"
+        )
     parts = open_parts(settings)
     application = make_application(parts)
     server = Connections(application, settings.server)
@@ -196,12 +201,17 @@ async def serve(settings: Settings, listening: list[socket.socket], line: worker
     await close_parts(parts)
 
 
+async def repeat(database: Database, query: Query[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
+    """Write again and again until nothing is left to do; others write in between."""
+    while await database.write(query, *args, **kwargs):  # noqa: ASYNC110
+        await asyncio.sleep(REST_SECONDS)
+
+
 async def sweep(database: Database, settings: Settings) -> None:
     """End every session that has expired, some at a time, and forget old guesses."""
     await database.write(guesses.sweep, settings.guesses, clock.now())
     for kind in KINDS.values():
-        while await database.write(sessions.sweep, kind, clock.now()) == sessions.MOST_AT_ONCE:
-            pass
+        await repeat(database, sessions.sweep, kind, clock.now())
 
 
 def remembering(database: Database, settings: Settings) -> Callable[[], Awaitable[None]]:
@@ -210,7 +220,7 @@ def remembering(database: Database, settings: Settings) -> Callable[[], Awaitabl
 
     async def remember() -> None:
         nonlocal is_told
-        newest = await database.read(restores.find_to_remember, memory.read())
+        newest = await database.read(restores.find_to_remember, memory.read(), settings.events.since(clock.now()))
         try:
             memory.keep(newest)
         except OSError as error:
@@ -232,10 +242,8 @@ async def fold(database: Database) -> None:
         return swept
 
     for kind in KINDS.values():
-        while await database.write(sweep_some, kind):
-            pass
-    while await database.write(counts.fold):
-        pass
+        await repeat(database, sweep_some, kind)
+    await repeat(database, counts.fold)
 
 
 def forgetting(database: Database, settings: Settings) -> Callable[[], Awaitable[None]]:
@@ -243,17 +251,12 @@ def forgetting(database: Database, settings: Settings) -> Callable[[], Awaitable
     retention = Retention()
 
     async def forget() -> None:
-        if settings.events.keep is not None:
-            since = clock.now() - settings.events.keep
-            while await database.write(counts.forget_events, since, FORGET_MOST) == FORGET_MOST:  # noqa: ASYNC110
-                await asyncio.sleep(FORGET_REST_SECONDS)
-        if settings.events.keep_addresses is None:
-            return
-        before = clock.now() - settings.events.keep_addresses
-        for table in ADDRESSES:
-            while await database.write(retention.forget, table, before):  # noqa: ASYNC110
-                # Others write meanwhile.
-                await asyncio.sleep(FORGET_REST_SECONDS)
+        if since := settings.events.since(clock.now()):
+            await repeat(database, counts.forget_events, since, FORGET_MOST)
+        if settings.events.keep_addresses is not None:
+            before = clock.now() - settings.events.keep_addresses
+            for table in ADDRESSES:
+                await repeat(database, retention.forget, table, before)
 
     return forget
 
@@ -419,7 +422,7 @@ async def greet(settings: Settings, address: str) -> None:
         await prepare_database(database, may_migrate=isinstance(database, SQLiteDatabase))
         is_empty = await database.read(accounts.is_empty)
         seen = restores.Memory(settings).read()
-        is_restored = await database.read(restores.is_restored, seen)
+        is_restored = await database.read(restores.is_restored, seen, settings.events.since(clock.now()))
     finally:
         await database.close()
     print(f"Sessions answers on {address}", flush=True)

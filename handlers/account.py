@@ -30,6 +30,8 @@ from models.schema import Row
 ADDRESS = "/account/"
 # The picture, and what a form puts around it.
 LARGEST_UPLOAD = pictures.LARGEST + 16 * 1024
+# Each may take some hundred megabytes for a moment.
+_ONE_PICTURE = asyncio.Semaphore(1)
 
 
 class AccountHandler(FormHandler):
@@ -177,7 +179,8 @@ class PictureHandler(_ActHandler):
         try:
             if not content:
                 raise NotAPicture
-            jpeg = await asyncio.to_thread(pictures.make, content)
+            async with _ONE_PICTURE:
+                jpeg = await asyncio.to_thread(pictures.make, content)
         except NotAPicture:
             errors = {"picture": self._(N_("Choose a JPEG or PNG picture of up to 2 MB."))}
             await self.show(400, picture=Form(errors=errors))
@@ -224,6 +227,9 @@ class TellingHandler(_ActHandler):
 
     async def post(self) -> None:
         tells = self.field("tells_new_devices") == "on"
+        if not tells:
+            # A thief's first wish.
+            await self.require_recent(self._(N_("Get no messages about new devices")))
         row = await self.parts.database.write(
             profiles.change_fields, self.principal, {"tells_new_devices": tells}, clock.now()
         )
@@ -239,11 +245,15 @@ class DownloadHandler(FormHandler):
 
     async def get(self) -> None:
         principal = self.principal
-        held = await self.parts.database.scan(exports.gather, principal)
+        held = await self.parts.database.scan(lambda db: _dump(exports.gather(db, principal)))
         self.set_header("Content-Type", "application/json")
         name = f"sessions-{principal.kind.name}-{principal.account_id}.json"
         self.set_header("Content-Disposition", f'attachment; filename="{name}"')
-        self.finish(orjson.dumps(held, _write, orjson.OPT_INDENT_2 | orjson.OPT_PASSTHROUGH_DATETIME))
+        self.finish(held)
+
+
+def _dump(held: dict[str, Any]) -> bytes:
+    return orjson.dumps(held, _write, orjson.OPT_INDENT_2 | orjson.OPT_PASSTHROUGH_DATETIME)
 
 
 def _write(value: Any) -> str:

@@ -19,7 +19,7 @@ class AccountHandler(ApiHandler):
         try:
             row = await self.parts.database.write(
                 accounts.change_by_staff, self.principal, of, read_id(id), change, body.reason, self.origin,
-                clock.now(),
+                self.parts.settings.sessions, clock.now(),
             )  # fmt: skip
         except LastStaff:
             field = "staff" if body.staff is False else "disabled"

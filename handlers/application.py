@@ -22,6 +22,9 @@ from models.settings import Settings
 from models.tail import Tail
 from models.tokens import Tokens
 
+# A name of DNS, and a port.
+LONGEST_HOST = 255 + 6
+
 
 class Stream(Protocol):
     """A live stream, which lasts longer than a request."""
@@ -109,7 +112,7 @@ class Application(web.Application):
 
     def is_host(self, host: str) -> bool:
         """Whether this server answers for what a request calls it."""
-        return not self._hosts or _name_of(host) in self._hosts
+        return len(host) <= LONGEST_HOST and (not self._hosts or _name_of(host) in self._hosts)
 
     def cut(self) -> None:
         """Answer, in place of their handlers, the requests that take too long."""

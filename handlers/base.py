@@ -213,6 +213,17 @@ class BaseHandler(web.RequestHandler):
             scheme = forwarded if forwarded in ("http", "https") else scheme
         return f"{scheme}://{self.request.host}"
 
+    @property
+    def sure_site(self) -> str | None:
+        """The same, where whoever asks can't have made it up: what is written to others may lead there."""
+        server = self.application.parts.settings.server
+        if server.address or server.hosts:
+            return self.site
+        stream = getattr(self.request.connection, "stream", None)
+        here = stream.socket.getsockname()[0] if stream and stream.socket else ""
+        name = self.request.host_name.strip("[]")
+        return self.site if name == here or (name == "localhost" and ip_address(here).is_loopback) else None
+
     def _is_trusted(self, address: str) -> bool:
         networks = self.application.parts.settings.server.trusted_proxies
         if not networks:

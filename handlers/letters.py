@@ -15,7 +15,7 @@ LINK = "link"
 
 def make_announcement(handler: BaseHandler) -> Announcement:
     """The letter about a sign-in that `handler` takes."""
-    site, keys = handler.site, handler.parts.keys
+    site, keys = handler.sure_site, handler.parts.keys
 
     def write(kind: Kind, account: Row, session: Row) -> tuple[str, str]:
         # Whoever signs in just now may be somebody else.
@@ -31,8 +31,15 @@ def make_announcement(handler: BaseHandler) -> Announcement:
             _(N_("Time: {time}")).format(time=language.moment(session["created_at"])),
             "",
             _(N_("If this was you, there is nothing to do.")),
-            _(N_("If it was not, sign that device out here, and then set a new password:")),
-            f"{site}/end/{name_link(keys, kind, session['id'])}/",
+            *(
+                [
+                    _(N_("If it was not, sign that device out here, and then set a new password:")),
+                    f"{site}/end/{name_link(keys, kind, session['id'])}/",
+                ]
+                if site
+                # Whoever signed in there said where "here" is, and may want it clicked.
+                else [_(N_("If it was not, sign that device out on the page of your devices, and set a new password."))]
+            ),
         ]
         return str(_(N_("New device: {device}")).format(device=device)), "\n".join(map(str, lines))
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from asyncio import CancelledError, Future, TimerHandle, get_running_loop
-from typing import NoReturn
+from collections.abc import Iterable
+from typing import NoReturn, cast
 
 import orjson
 from tornado import httputil, web
 from tornado.iostream import IOStream, StreamBufferFullError, StreamClosedError
 
 from handlers.application import Application
-from handlers.base import ApiHandler, BaseHandler
+from handlers.base import ApiHandler, BaseHandler, Refusal
 from handlers.pages import PageHandler
 from models import clock, principals
 from models.database import Happened
@@ -21,6 +22,8 @@ from models.tokens import Claims
 
 # A reader who lets more than this wait is dropped; it reconnects and looks again.
 MOST_WAITING = 16 * 1024
+# Nobody looks at more pages at once; each takes a connection.
+MOST_OF_SESSION = 20
 # What shows a dead connection, and keeps proxies from closing a quiet one.
 BEAT = b":\n\n"
 BEAT_SECONDS = 30
@@ -40,8 +43,17 @@ class LiveStream:
         self._application = application
         self._principal = principal
         self._stream = stream
-        # Whose events it tells.
-        self._followed: tuple[str, int] = (principal.kind.name, principal.account_id)
+        self._followed = self.follows(principal)
+
+    @classmethod
+    def follows(cls, principal: Principal) -> tuple[str, int]:
+        """Whose events are told."""
+        return principal.kind.name, principal.account_id
+
+    def is_of(self, principal: Principal) -> bool:
+        """Whether it was opened by the same session."""
+        own = self._principal
+        return (own.kind, own.session_id) == (principal.kind, principal.session_id)
 
     def open(self, headers: httputil.HTTPHeaders) -> None:
         """Begin to tell, after these headers."""
@@ -109,13 +121,18 @@ class HouseStream(LiveStream):
 
     def __init__(self, application: Application, principal: Principal, stream: IOStream) -> None:
         super().__init__(application, principal, stream)
-        self._followed = HOUSE
         self._telling: TimerHandle | None = None
+
+    @classmethod
+    def follows(cls, principal: Principal) -> tuple[str, int]:
+        return HOUSE
 
     def wake(self, happened: Happened) -> None:
         """Say so soon; where it is this stream's own session that ended, say so at once and close."""
         if self.is_own_end(happened):
             self.end(happened.cause, happened.id)
+        elif happened.type == "emergency":
+            self.lose()
         elif self._telling is None:
             self._telling = get_running_loop().call_later(HOUSE_SECONDS, self._tell)
 
@@ -154,6 +171,13 @@ async def open_stream(
 ) -> None:
     """Answer with a stream. The connection leaves Tornado's hands: of a request nothing else is kept."""
     application = handler.application
+    if handler.request.method == "HEAD":
+        handler.set_header("Content-Type", "text/event-stream")
+        handler.finish()
+        return
+    streams = cast(Iterable[LiveStream], application.parts.tail.of(*kind.follows(principal)))
+    if sum(stream.is_of(principal) for stream in streams) >= MOST_OF_SESSION:
+        raise Refusal(429, {"detail": f"This session has {MOST_OF_SESSION} streams open already."}, Retry_After="60")
     application.log_request(handler)
     stream = kind(application, principal, handler.detach())
     handler.on_finish()

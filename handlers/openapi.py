@@ -435,7 +435,7 @@ def _desk_parameter(name: str) -> Json:
 def _live_paths() -> dict[str, Json]:
     events = 'retry: 1000\nevent: device\ndata: {}\n\nid: 7\nevent: device\ndata: {"action":"started","session":2}\n\n'
     stream = {"200": _answer("Server-Sent Events, until one of the two sides ends.", TEXT, events,
-                             media="text/event-stream")}  # fmt: skip
+                             media="text/event-stream"), "429": _refer("responses", "TooMany")}  # fmt: skip
     return {
         "/sessions/live/": {
             "get": _operation(

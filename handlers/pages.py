@@ -7,7 +7,7 @@ import json
 import unicodedata
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
+from functools import cache, cached_property
 from hmac import compare_digest
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
@@ -288,9 +288,15 @@ class PageHandler(BaseHandler):
         return value if kept_as == name else None
 
     def _sent_cookies(self, name: str) -> list[str]:
-        pairs = ";".join(self.request.headers.get_list("Cookie")).split(";")
-        split = [pair.partition("=") for pair in pairs]
-        return [value.strip() for sent, _, value in split if sent.strip() == name]
+        return self._cookies_by_name.get(name, [])
+
+    @cached_property
+    def _cookies_by_name(self) -> dict[str, list[str]]:
+        sent: dict[str, list[str]] = {}
+        for pair in ";".join(self.request.headers.get_list("Cookie")).split(";"):
+            name, _, value = pair.partition("=")
+            sent.setdefault(name.strip(), []).append(value.strip())
+        return sent
 
     # Making pages
 

@@ -60,12 +60,16 @@ class RegisterHandler(EntryHandler):
         if form.errors or password_hash is None:
             self._show(kind, form, 400)
             return
+        contact = next(contact for contact, text in given if text)
+        guess = await self.admit_sending([kind], contact, fields[contact])
         try:
-            row = await self.parts.database.write(
-                accounts.register, kind, fields, password_hash, self.origin, self.parts.keys, settings, clock.now(),
-                self.tell_code,
+            row = await self.settle(
+                guess, accounts.register, kind, fields, password_hash, self.origin, self.parts.keys, settings,
+                clock.now(), self.tell_code,
             )  # fmt: skip
         except ContactTaken as taken:
+            if guess:
+                await self.refuse(guess)
             # A double click, or somebody who has forgotten the account but not its password.
             if not await self._enter_again(kind, taken.contact, fields[taken.contact], typed.new_password):
                 form.errors[taken.contact] = self._(TAKEN)

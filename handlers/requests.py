@@ -6,9 +6,11 @@ import contextlib
 import itertools
 import os
 import secrets
+import string
 import sys
 import time
 from typing import BinaryIO, cast
+from urllib.parse import quote
 
 import orjson
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, multiprocess
@@ -16,7 +18,11 @@ from tornado import ioloop, web
 
 FLUSH_SECONDS = 0.1
 # Addresses that open something by themselves: their rest is a secret.
-SECRETS = ("/end/", "/setup/")
+SECRETS = ("/end/", "/setup/", "/reset/user-", "/reset/client-")
+# Whoever makes up others would make the metrics endless.
+METHODS = frozenset(web.RequestHandler.SUPPORTED_METHODS)
+# What may stand in a line of the log as it is.
+PLAIN = string.printable.strip()
 # What somebody was refused for; with an answer of these the log says who was.
 REFUSED = (401, 403, 421, 429)
 
@@ -37,7 +43,7 @@ def make_id() -> str:
 
 def shown(path: str) -> str:
     """An address as the log may hold it."""
-    return next((f"{start}…" for start in SECRETS if path.startswith(start)), path)
+    return next((f"{start}…" for start in SECRETS if path.startswith(start)), quote(path, PLAIN, "latin-1", "replace"))
 
 
 def render_metrics() -> bytes:
@@ -88,7 +94,8 @@ class RequestLog:
         """Count the requests that wait, and write their lines."""
         requests, self._requests = self._requests, []
         lines = []
-        for handler, method, path, status, seconds, now, request_id, ip in requests:
+        for handler, sent, path, status, seconds, now, request_id, ip in requests:
+            method = sent if sent in METHODS else "other"
             key = (handler.__name__, method, status)
             if not (counts := self._counts.get(key)):
                 counts = self._counts[key] = (_requests.labels(*key), _seconds.labels(key[0]))

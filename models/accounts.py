@@ -18,7 +18,7 @@ from models.messages import Channel, Letter
 from models.origins import Origin
 from models.principals import Principal, is_proven, is_usable, may_act
 from models.schema import KINDS, USER, Kind, Row, fold_text
-from models.settings import AccountSettings
+from models.settings import AccountSettings, SessionSettings
 
 Contact = Literal["email", "phone"]
 CHANNELS: dict[Contact, Channel] = {"email": "mail", "phone": "sms"}
@@ -164,6 +164,7 @@ def change_password(
     conditions = [kind.accounts.c.password_hash == old_hash, is_proven(principal, now)]
     if not change(db, kind, principal.account_id, now, {"password_hash": new_hash}, *conditions):
         return False
+    codes.void_resets(db, kind, principal.account_id)
     made = events.make(kind, principal.account_id, Type.PASSWORD_CHANGED, now, by=principal, origin=origin)
     events.append(db, made)
     sessions.end_account(
@@ -267,6 +268,7 @@ def change_by_staff(
     asked: AccountChange,
     reason: str | None,
     origin: Origin | None,
+    settings: SessionSettings,
     now: datetime,
 ) -> Row | None:
     """Confirm an account by hand, disable it, which ends its sessions, or enable it; give or take a role.
@@ -292,6 +294,9 @@ def change_by_staff(
                 for event, cause in made
             ),
         )
+    if asked.staff or asked.viewer:
+        # What was started as anybody's lives no longer than staff's.
+        sessions.shorten(db, kind, account_id, settings.limits(kind, is_staff=True))
     if asked.disabled:
         sessions.end_account(db, kind, account_id, Cause.DISABLED, now, by=principal, origin=origin, reason=reason)
     return row
@@ -390,6 +395,7 @@ def _set_password(
     db: Session, kind: Kind, account_id: int, values: dict[str, Any], origin: Origin, now: datetime
 ) -> None:
     change(db, kind, account_id, now, values)
+    codes.void_resets(db, kind, account_id)
     events.append(db, events.make(kind, account_id, Type.PASSWORD_CHANGED, now, cause="reset", origin=origin))
     sessions.end_account(db, kind, account_id, Cause.PASSWORD, now, origin=origin)
 

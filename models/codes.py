@@ -5,9 +5,10 @@ from __future__ import annotations
 import secrets
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
+from models.database import insert_into
 from models.keys import KeySet
 from models.schema import Base, Kind
 from models.settings import AccountSettings
@@ -49,6 +50,15 @@ def is_link(db: Session, keys: KeySet, kind: Kind, account_id: int, code: str, n
     return kept is not None and keys.is_fingerprint(kept, LINK, _text(kind, account_id, code))
 
 
+def void_resets(db: Session, kind: Kind, account_id: int) -> None:
+    """Make void what was sent to set a new password: by now it may be somebody else who reads it."""
+    columns = CODES.c
+    resets = [LINK, *(f"reset {contact}" for contact in kind.contacts)]
+    db.execute(
+        delete(CODES).where(columns.kind == kind.name, columns.account_id == account_id, columns.purpose.in_(resets))
+    )
+
+
 def _keep(
     db: Session,
     keys: KeySet,
@@ -60,22 +70,15 @@ def _keep(
     lifetime: timedelta,
     now: datetime,
 ) -> None:
-    columns = CODES.c
-    mine = (columns.kind == kind.name) & (columns.account_id == account_id) & (columns.purpose == purpose)
-    db.execute(delete(CODES).where(mine))
-    db.execute(
-        insert(CODES)
-        .inline()
-        .values(
-            kind=kind.name,
-            account_id=account_id,
-            purpose=purpose,
-            hash=_hash(keys, kind, account_id, purpose, code),
-            attempts_left=attempts,
-            created_at=now,
-            expires_at=now + lifetime,
-        )
-    )
+    whose = {"kind": kind.name, "account_id": account_id, "purpose": purpose}
+    made = {
+        "hash": _hash(keys, kind, account_id, purpose, code),
+        "attempts_left": attempts,
+        "created_at": now,
+        "expires_at": now + lifetime,
+    }
+    # In place of the last one; of two that are made at once the later one stays.
+    db.execute(insert_into(db, CODES).values(whose | made).on_conflict_do_update(index_elements=list(whose), set_=made))
 
 
 def use(db: Session, keys: KeySet, kind: Kind, account_id: int, purpose: str, code: str, now: datetime) -> bool:

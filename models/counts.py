@@ -31,11 +31,11 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.expression import Subquery
 
 from models import clock
+from models.database import insert_into, is_postgres
 from models.events import EVENTS
 from models.schema import FACETS, KINDS, UTC, Base
 
@@ -45,11 +45,6 @@ EVENT_COUNTS, EVENT_MARKS = TABLES["event_counts"], TABLES["event_marks"]
 HOUR = 3_600_000_000
 MOST_AT_ONCE = 500
 KEYS = ("kind", *FACETS)
-
-
-def is_postgres(db: Session) -> bool:
-    """Which of the two databases it is."""
-    return db.get_bind().dialect.name == "postgresql"
 
 
 # Sessions.
@@ -232,8 +227,7 @@ def _add(db: Session, table: Table, rows: list[dict[str, Any]]) -> None:
     """Add each row's count to the one that is there."""
     if not rows:
         return
-    maker = postgresql.insert if is_postgres(db) else sqlite.insert
-    made = maker(table).values({column.name: bindparam(column.name, type_=column.type) for column in table.c})
+    made = insert_into(db, table).values({column.name: bindparam(column.name, type_=column.type) for column in table.c})
     keys = [column.name for column in table.primary_key]
     db.execute(
         made.on_conflict_do_update(index_elements=keys, set_={"count": table.c.count + made.excluded.count}), rows

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
-from sqlalchemy import ClauseElement, Dialect, exc
+from sqlalchemy import ClauseElement, Dialect, Table, exc
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import SQLCompiler
 
@@ -16,6 +17,16 @@ from models import migrating
 P = ParamSpec("P")
 T = TypeVar("T")
 Query = Callable[Concatenate[Session, P], T]
+
+
+def is_postgres(db: Session) -> bool:
+    """Which of the two databases it is."""
+    return db.get_bind().dialect.name == "postgresql"
+
+
+def insert_into(db: Session, table: Table) -> Any:
+    """An INSERT that may say what happens on a conflict: each of the two databases has one of its own."""
+    return (postgresql if is_postgres(db) else sqlite).insert(table)
 
 
 class DatabaseUnavailable(Exception):

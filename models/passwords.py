@@ -23,8 +23,10 @@ T = TypeVar("T")
 # <malloc.h>
 M_MMAP_THRESHOLD = -3
 
-# What zxcvbn looks at: it is slow on long ones, and those are not the guessable ones.
-LOOKED_AT = 64
+# What zxcvbn looks at: it takes four seconds for the worst of 64, and long ones are not those that are guessed.
+LOOKED_AT = 20
+# About a second's work, too: the worst takes a tenth of one.
+MOST_JUDGED = 10
 # Fewer guesses than an attacker tries online: about what the 30,000 common passwords and their variants take.
 FEWEST_GUESSES = 1_000_000
 
@@ -46,23 +48,35 @@ class Passwords:
         # OWASP's parameters; 23 ms on a small machine.
         self._hasher = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="password", initializer=_give_way)
-        self._waiting = 0
+        # Whether a password is good is judged apart, slowly: those that only sign in don't wait for it.
+        self._judging = ThreadPoolExecutor(1, thread_name_prefix="judge", initializer=_give_way)
+        self._waiting = dict.fromkeys((self._threads, self._judging), 0)
         # Checked where there is no account, so that the answer takes as long.
         self._nobody = self._hasher.hash(secrets.token_urlsafe())
 
     async def hash(self, password: str, *personal: str | None) -> str:
-        """The hash to keep. Raises WeakPassword; `personal` are words that must not be the password."""
-        return await self._run(MOST_WAITING, self.hash_now, password, *personal)
+        """The hash to keep. Raises WeakPassword; `personal` are words that must not be the password. Raises Busy."""
+        await self._run(self._judging, MOST_JUDGED, self._judge, password, *personal)
+        return await self._run(self._threads, MOST_WAITING, self._hasher.hash, password)
 
     async def is_right(self, password: str, password_hash: str | None, *, is_known: bool = False) -> bool:
         """Whether the hash is the password's; takes as long where there is no hash. Raises Busy.
 
         Half of the queue is kept for who is known: strangers can't fill it.
         """
-        return await self._run(MOST_WAITING * (1 + is_known), self._verify, password, password_hash)
+        return await self._run(self._threads, MOST_WAITING * (1 + is_known), self._verify, password, password_hash)
 
     def hash_now(self, password: str, *personal: str | None) -> str:
         """`hash` in the calling thread."""
+        self._judge(password, *personal)
+        return self._hasher.hash(password)
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._judging.shutdown()
+        self._threads.shutdown()
+
+    def _judge(self, password: str, *personal: str | None) -> None:
         if len(password) < self._fewest:
             raise WeakPassword(f"Use at least {self._fewest} characters.")
         if len(password) > LONGEST:
@@ -70,14 +84,9 @@ class Passwords:
         # Twelve megabytes of words, for the few workers where passwords are made.
         from zxcvbn import zxcvbn
 
-        words = [word for word in personal if word]
+        words = [word[:LOOKED_AT] for word in personal if word]
         if zxcvbn(password[:LOOKED_AT], user_inputs=words)["guesses"] < FEWEST_GUESSES:
             raise WeakPassword("This password is too common or too easily guessed. Use a longer or a rarer one.")
-        return self._hasher.hash(password)
-
-    def close(self) -> None:
-        """Let the threads go."""
-        self._threads.shutdown()
 
     def _verify(self, password: str, password_hash: str | None) -> bool:
         try:
@@ -86,14 +95,16 @@ class Passwords:
             return False
         return bool(password_hash)
 
-    async def _run(self, most: int, function: Callable[P, T], *args: P.args, **_kwargs: P.kwargs) -> T:
-        if self._waiting >= most:
+    async def _run(
+        self, threads: ThreadPoolExecutor, most: int, function: Callable[P, T], *args: P.args, **_kwargs: P.kwargs
+    ) -> T:
+        if self._waiting[threads] >= most:
             raise Busy
-        self._waiting += 1
+        self._waiting[threads] += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
+            return await asyncio.get_running_loop().run_in_executor(threads, function, *args)
         finally:
-            self._waiting -= 1
+            self._waiting[threads] -= 1
 
 
 def _give_back() -> None:

@@ -17,8 +17,9 @@ PICTURES = Base.metadata.tables["pictures"]
 
 LARGEST = 2 * 1024 * 1024
 SIDE = 256
-# What a camera makes, with room; a file of two megabytes can claim to be a thousand times that.
-MOST_PIXELS = 60_000_000
+# What a camera makes, and a screen, with room: a file of some kilobytes can claim to be a thousand times that, and
+# other than a JPEG a PNG is read whole, four bytes for each and as many again.
+MOST_PIXELS = {"JPEG": 60_000_000, "PNG": 24_000_000}
 
 
 class NotAPicture(ValueError):
@@ -32,14 +33,16 @@ def make(content: bytes) -> bytes:
 
     try:
         with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as picture:
-            if picture.width * picture.height > MOST_PIXELS:
+            if picture.width * picture.height > MOST_PIXELS[picture.format or ""]:
                 raise NotAPicture
             # A JPEG is read at no more than it needs: a large one is as quick as a small one.
             picture.draft("RGB", (SIDE * 2, SIDE * 2))
-            upright = ImageOps.exif_transpose(picture).convert("RGBA")
+            # In place, and only then made small: each copy of a large one is a hundred megabytes.
+            ImageOps.exif_transpose(picture, in_place=True)
+            has_shades = picture.mode in ("L", "RGB", "RGBA")
+            square = ImageOps.fit(picture if has_shades else picture.convert("RGBA"), (SIDE, SIDE)).convert("RGBA")
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise NotAPicture from error
-    square = ImageOps.fit(upright, (SIDE, SIDE))
     paper = Image.new("RGB", square.size, "white")
     paper.paste(square, mask=square.getchannel("A"))
     made = io.BytesIO()

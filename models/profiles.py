@@ -99,6 +99,7 @@ def replace_contact(
         raise ContactTaken(contact) from None
     if row is None:
         return False
+    codes.void_resets(db, kind, principal.account_id)
     made = events.make(kind, principal.account_id, Type.CHANGED, now, cause=contact, by=principal, origin=origin)
     events.append(db, made)
     return True
@@ -114,9 +115,9 @@ def remove_contact(db: Session, principal: Principal, contact: Contact, origin: 
     conditions = [columns[contact].is_not(None), or_(false(), *others), is_proven(principal, now)]
     if accounts.change(db, kind, principal.account_id, now, values, *conditions) is None:
         return False
-    sent = [f"confirm {contact}", f"reset {contact}"]
     mine = (CODES.c.kind == kind.name) & (CODES.c.account_id == principal.account_id)
-    db.execute(delete(CODES).where(mine, CODES.c.purpose.in_(sent)))
+    db.execute(delete(CODES).where(mine, CODES.c.purpose == f"confirm {contact}"))
+    codes.void_resets(db, kind, principal.account_id)
     cause = f"no_{contact}"
     events.append(
         db, events.make(kind, principal.account_id, Type.CHANGED, now, cause=cause, by=principal, origin=origin)

@@ -72,16 +72,21 @@ def find_newest(db: Session) -> Seen | None:
     return Seen(row.id, row.at) if row else None
 
 
-def is_restored(db: Session, seen: Seen | None) -> bool:
-    """Whether the database is an older one than that in which `seen` was seen, and holds sessions."""
-    if seen is None or db.scalar(select(EVENTS.c.at).where(EVENTS.c.id == seen.id)) == seen.at:
+def is_restored(db: Session, seen: Seen | None, since: datetime | None) -> bool:
+    """Whether the database is an older one than that in which `seen` was seen, and holds sessions.
+
+    Events from before `since` are no longer kept: that one of them is missing says nothing.
+    """
+    if seen is None or (since and seen.at < since):
+        return False
+    if db.scalar(select(EVENTS.c.at).where(EVENTS.c.id == seen.id)) == seen.at:
         return False
     return any(db.scalar(select(kind.sessions.c.id).limit(1)) is not None for kind in KINDS.values())
 
 
-def find_to_remember(db: Session, seen: Seen | None) -> Seen | None:
+def find_to_remember(db: Session, seen: Seen | None, since: datetime | None) -> Seen | None:
     """The newest event, to be remembered; None while it is undecided what becomes of what was restored."""
-    return None if is_restored(db, seen) else find_newest(db)
+    return None if is_restored(db, seen, since) else find_newest(db)
 
 
 def end_some(db: Session, now: datetime) -> int:

@@ -22,6 +22,7 @@ from sqlalchemy import (
     insert,
     select,
     true,
+    type_coerce,
     update,
 )
 from sqlalchemy.orm import Session
@@ -34,7 +35,7 @@ from models.events import EVENTS, Cause, Type
 from models.origins import Origin
 from models.principals import NOW, Principal, cut_at, has_limits_of_staff, is_live, is_proven, may_act, proof, proving
 from models.schema import KINDS, UTC, Kind, Role, Row
-from models.settings import SessionSettings
+from models.settings import Limits, SessionSettings
 from models.tokens import Claims
 
 # How many one write of the background ends: so few that whoever asks meanwhile need not wait for it.
@@ -189,6 +190,9 @@ def name(
     """Name a session and give it as `get_visible` does; None where the principal sees no such session."""
     wanted = _endable_one(principal.kind, principal.role, kind)
     values = principal.values(now) | {"session_id": session_id, "new_name": new_name}
+    if db.scalar(select(kind.sessions.c.id).where(wanted, kind.sessions.c.name == new_name), values):
+        # It is called so already: nothing happened, and the log says nothing.
+        return get_visible(db, principal, kind, session_id, now)
     if not _moving(kind, wanted).run(db, values):
         return None
     named = _naming(kind, wanted).run(db, values)
@@ -523,6 +527,16 @@ def sweep_cut(db: Session, kind: Kind, now: datetime) -> int:
     if not ids:
         return 0
     return end_where(db, kind, _cut(kind), _number(ids), Cause.EMERGENCY, now)
+
+
+def shorten(db: Session, kind: Kind, account_id: int, limits: Limits) -> None:
+    """Have the sessions that an account has already end when `limits` say; those may be shorter than what they had."""
+    columns = kind.sessions.c
+    expires_at = type_coerce(columns.expires_at, BigInteger)
+    for begins, most in ((columns.last_seen_at, limits.idle), (columns.created_at, limits.absolute)):
+        ends_at = type_coerce(begins, BigInteger) + most // clock.MICROSECOND
+        longer = (columns.account_id == account_id, expires_at > ends_at)
+        db.execute(update(kind.sessions).where(*longer).values(expires_at=type_coerce(ends_at, UTC)))
 
 
 def see(db: Session, kind: Kind, seen: Mapping[int, datetime], settings: SessionSettings, now: datetime) -> None:

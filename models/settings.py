@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import timedelta
+from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -197,6 +197,14 @@ class SessionSettings(Section):
     sweep_seconds: Positive = 60
     recent_minutes: Positive = 10
 
+    @model_validator(mode="after")
+    def _check_seen(self) -> Self:
+        shortest = min(limits.idle_minutes for limits in (self.user, self.client, self.staff))
+        if self.seen_seconds > shortest * 30:
+            # What is used all the time would count as idle before it is written that it was used.
+            raise ValueError(f"seen_seconds: expected at most half of the shortest idle_minutes, which is {shortest}")
+        return self
+
     @property
     def recent(self) -> timedelta:
         """How long a password that was given counts for acts that ask for it."""
@@ -249,10 +257,9 @@ class EventSettings(Section):
         """How long the addresses that requests came from are kept; None: for good."""
         return timedelta(days=self.keep_addresses_days) if self.keep_addresses_days else None
 
-    @property
-    def keep(self) -> timedelta | None:
-        """How long events are kept; None: for good."""
-        return timedelta(days=self.keep_days) if self.keep_days else None
+    def since(self, now: datetime) -> datetime | None:
+        """From when on events are kept; None: for good."""
+        return now - timedelta(days=self.keep_days) if self.keep_days else None
 
 
 class MailSettings(Section):

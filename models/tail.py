@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 import structlog
@@ -53,6 +53,10 @@ class Tail:
             waiting.discard(subscriber)
             if not waiting:
                 del self._subscribers[kind, account_id]
+
+    def of(self, kind: str, account_id: int) -> Collection[Subscriber]:
+        """Who is told of the account's events."""
+        return self._subscribers.get((kind, account_id), ())
 
     def all(self) -> list[Subscriber]:
         """Everyone who waits."""

@@ -99,6 +99,9 @@ def drive(house: House) -> set[str]:
     link = f"/end/{name_link(KEYS, KINDS['user'], tokens['session'])}/"
     found.add(link.rstrip("/").rpartition("-")[2])
     house.write(lambda db: db.execute(update(KINDS["user"].accounts).values(is_staff=True)))
+    reset = house.write(codes.make_link, KEYS, KINDS["user"], account_id, clock.now())
+    found.add(reset)
+    assert house.client.get(f"/reset/user-{account_id}-{reset}/").status_code == 200
 
     everything = {
         "password": password, "new_password": new_password, "code": code, "refresh": tokens["refresh"],

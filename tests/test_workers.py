@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import workers
 from tests.conftest import Server, start_server, wait_until
 
 pytestmark = pytest.mark.long
@@ -158,3 +161,46 @@ def test_a_new_worker_that_cannot_start_leaves_the_old_and_none_outlives_a_paren
     wait_until(lambda: not any(is_running(worker) for worker in before))
     with pytest.raises(ConnectionRefusedError):
         ask(server.address)
+
+
+def test_one_worker_alone_outlives_what_would_roll_it_over_and_says_so(tmp_path: Path) -> None:
+    server = start_server(tmp_path, f"sqlite:///{tmp_path}/sessions.sqlite3", "--workers", "1")
+    server.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "can't be rolled over" in server.log.read_text())
+    assert server.is_up()
+    assert server.stop() == 0
+
+
+STUB = """
+import pathlib, socket, sys, time
+pathlib.Path(sys.argv[1]).open("a").write("started\\n")
+socket.socket(fileno=int(sys.argv[3].split(",")[0])).send(b"r")
+time.sleep(60)
+"""
+
+
+def test_a_place_that_rolling_over_filled_is_not_filled_again(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+
+    async def work() -> None:
+        parent = workers.Parent([sys.executable, "-c", STUB, str(told)], [[]])
+        (slot,) = parent._slots
+        first = await parent._start(slot)
+        assert await first.is_ready()
+        occupying = asyncio.create_task(parent._occupy(slot))
+        second = await parent._start(slot)
+        assert await second.is_ready()
+        assert slot.processes == [first, second]
+        with told.open("a") as file:
+            file.write("ended\n")
+        for process in list(slot.processes):
+            process.stop()
+        await asyncio.to_thread(wait_until, lambda: slot.processes and slot.processes[0] not in (first, second))
+        assert await slot.processes[0].is_ready()
+        occupying.cancel()
+        slot.processes[0].process.kill()
+        await slot.processes[0].process.wait()
+        slot.processes[0].line.close()
+
+    asyncio.run(asyncio.wait_for(work(), 20))
+    assert told.read_text().split() == ["started", "started", "ended", "started"]

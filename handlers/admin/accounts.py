@@ -139,7 +139,7 @@ class AccountActHandler(AccountPageHandler):
             self.must(
                 await self.parts.database.write(
                     accounts.change_by_staff, self.principal, of, row["id"], change, typed.reason or None, self.origin,
-                    clock.now(),
+                    self.parts.settings.sessions, clock.now(),
                 )
             )  # fmt: skip
         except LastStaff:

@@ -30,7 +30,7 @@ async function refresh() {
       isStale = false;
       // A page that shows no events may be the answer to a form, which is not sent again.
       const answer = await fetch(isShowing ? location.href : home, { redirect: "manual" });
-      if (answer.type === "opaqueredirect" || answer.status === 404) {
+      if (answer.type === "opaqueredirect" || answer.status === 403 || answer.status === 404) {
         // Opened and not fetched: the page that it is sent to says why.
         leave(home);
         return false;

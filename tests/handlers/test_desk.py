@@ -407,7 +407,9 @@ def test_of_two_staff_who_unmake_each_other_at_once_one_stays(
 
         async def both() -> list[Any]:
             writes = [
-                house.database.write(change_by_staff, by, USER, other.id, change, None, Origin(), clock.now())
+                house.database.write(
+                    change_by_staff, by, USER, other.id, change, None, Origin(), SessionSettings(), clock.now()
+                )
                 for by, other in zip(principals, reversed(accounts), strict=True)
             ]
             return await asyncio.gather(*writes, return_exceptions=True)
@@ -416,7 +418,9 @@ def test_of_two_staff_who_unmake_each_other_at_once_one_stays(
         # Whoever is not staff any more is not allowed; where both are asked as staff, the last is refused.
         assert sum(outcome is not None and not isinstance(outcome, LastStaff) for outcome in outcomes) == 1
         with pytest.raises(LastStaff):
-            house.write(change_by_staff, None, USER, left(house, accounts), change, None, None, clock.now())
+            house.write(
+                change_by_staff, None, USER, left(house, accounts), change, None, None, SessionSettings(), clock.now()
+            )
         house.close()
 
 

@@ -196,3 +196,16 @@ def test_registering_a_contact_that_is_taken_is_a_guess_at_its_password(
     }  # fmt: skip
     statuses = [browser.post("/register/", form).status_code for _ in range(TRIES + 1)]
     assert statuses == [400] * TRIES + [429]
+
+
+@pytest.mark.parametrize("is_taken", [True, False])
+def test_a_network_makes_so_many_accounts_and_is_told_of_so_many_that_are_there(gate: House, is_taken: bool) -> None:
+    ip = "192.0.2.81" if is_taken else "192.0.2.82"
+    statuses = []
+    for number in range(5):
+        phone = gate.add("client").contact if is_taken else f"+7916{int(ip[-2:]):03}{number:04}"
+        body = {"phone": phone, "password": "seven boats at anchor"}
+        statuses.append(gate.client.post("/auth/client/register/", json=body, headers={"X-Forwarded-For": ip}))
+    expected = 400 if is_taken else 201
+    assert [answer.status_code for answer in statuses] == [expected] * 4 + [429]
+    assert 590 < int(statuses[-1].headers["Retry-After"]) <= 600

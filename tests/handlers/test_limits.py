@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
+from handlers.live import MOST_OF_SESSION
+from handlers.requests import shown
 from tests.conftest import NO_TLS, House, start_server, wait_until
 
 SITE = "https://sessions.example.com"
@@ -247,3 +249,39 @@ def test_each_answer_has_an_id_that_is_in_the_log_too(strict: House) -> None:
     assert [line["status"] for line in logged] == [answer.status_code for answer in answers]
     assert [line["level"] for line in logged] == ["info", "info", "warning", "info", "info", "warning"]
     assert [line.get("ip") for line in logged] == [None, None, "127.0.0.1", None, None, "127.0.0.1"]
+
+
+def test_no_name_is_as_long_as_a_page(house: House) -> None:
+    device = house.sign_in(house.add("user"))
+    answer = house.ask("GET", "/sessions/session-user-l/", device, headers={"Host": "h" * 300})
+    assert answer.status_code == 421
+
+
+def test_methods_that_somebody_made_up_are_one_in_the_metrics(house: House) -> None:
+    for number in range(3):
+        house.client.request(f"MADEUP{number}", "/healthz")
+    wait_until(lambda: 'method="other"' in house.client.get("/metrics").text)
+    assert "MADEUP" not in house.client.get("/metrics").text
+
+
+def test_a_session_has_so_many_streams_and_no_more(house: House) -> None:
+    device = house.sign_in(house.add("user"))
+    with contextlib.ExitStack() as stack:
+        answers = [
+            stack.enter_context(house.client.stream("GET", "/sessions/live/", headers=device.headers))
+            for _ in range(MOST_OF_SESSION + 1)
+        ]
+        assert [answer.status_code for answer in answers] == [200] * MOST_OF_SESSION + [429]
+        other = house.sign_in(device.account)
+        with house.client.stream("GET", "/sessions/live/", headers=other.headers) as answer:
+            assert answer.status_code == 200
+
+
+def test_asking_for_the_headers_of_a_stream_opens_none(house: House) -> None:
+    device = house.sign_in(house.add("user"))
+    answer = house.ask("HEAD", "/sessions/live/", device)
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/event-stream")
+
+
+def test_an_address_is_shown_in_the_log_without_what_a_terminal_obeys() -> None:
+    assert shown("/a\x9b2J\x85é%20;x=1") == "/a%9B2J%85%E9%20;x=1"

@@ -14,17 +14,20 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from sqlalchemy import text
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from models import accounts, clock
+from models import accounts, clock, codes
+from models.keys import Key, KeySet
 from models.schema import KINDS
-from tests.conftest import PASSWORD, Account, House, wait_until
+from models.settings import AccountSettings
+from tests.conftest import KEY, PASSWORD, Account, House, wait_until
 from tests.handlers.browsers import Browser, Page
 from tests.handlers.test_pages_register import letters, new_phone, read_code
 
 each_kind = pytest.mark.parametrize("kind", ["user", "client"])
 _numbers = itertools.count(1)
+KEYS = KeySet([Key("test", KEY.encode(), "HS256")])
 
 
 @pytest.fixture
@@ -414,3 +417,56 @@ def test_the_message_is_in_the_owners_language_and_not_in_the_strangers(house: H
     wait_until(lambda: letters(house, account.contact))
     assert row(house, account)["language"] == "ru"
     browser.close()
+
+
+def test_the_message_leads_to_no_place_that_a_stranger_named(house: House, browser: Browser) -> None:
+    account = sign_in(house, browser, "user")
+    body = account.credentials | {"device_id": "another"}
+    assert house.client.post("/auth/user/token/", json=body, headers={"Host": "evil.example"}).status_code == 200
+    (letter,) = wait_until(lambda: letters(house, account.contact))
+    assert "evil.example" not in letter
+    assert "on the page of your devices" in letter
+
+
+@each_kind
+def test_turning_the_messages_off_asks_for_the_password(house: House, browser: Browser, kind: str) -> None:
+    account = sign_in(house, browser, kind)
+    grow_old(house, account)
+    form = browser.open("/account/").form("/account/telling/")
+    del form["tells_new_devices"]
+    answer = browser.post("/account/telling/", form)
+    assert "password" in Page(answer.text).words
+    assert row(house, account)["tells_new_devices"]
+    prompt = Page(answer.text).form("/account/telling/")
+    browser.post("/account/telling/", prompt | {"prompted_password": PASSWORD})
+    assert not row(house, account)["tells_new_devices"]
+
+
+def test_what_was_sent_for_a_new_password_is_void_once_the_password_or_the_contact_is_another(
+    house: House, browser: Browser
+) -> None:
+    of = KINDS["user"]
+
+    def sent() -> tuple[Account, str]:
+        account = sign_in(house, browser, "user")
+        house.write(codes.make, KEYS, of, account.id, "reset phone", AccountSettings(), clock.now())
+        return account, house.write(codes.make_link, KEYS, of, account.id, clock.now())
+
+    def is_void(account: Account, link: str) -> bool:
+        mine = (codes.CODES.c.account_id == account.id) & (codes.CODES.c.kind == of.name)
+        left = house.read(lambda db: db.scalar(select(func.count()).select_from(codes.CODES).where(mine)))
+        return left == 0 and not house.read(codes.is_link, KEYS, of, account.id, link, clock.now())
+
+    account, link = sent()
+    assert not is_void(account, link)
+    browser.send("/account/", "/account/password/", password=PASSWORD, new_password="another harbour at dawn")
+    assert is_void(account, link)
+    account, link = sent()
+    phone = new_phone()
+    browser.send("/account/", "/account/phone/", value=phone)
+    browser.send("/account/", "/account/phone/confirm/", code=read_code(house, phone))
+    assert is_void(account, link)
+    account, link = sent()
+    confirm(house, account, email=f"left{next(_numbers)}@example.com", confirmed_email=True, confirmed_phone=True)
+    browser.send("/account/", "/account/phone/remove/")
+    assert is_void(account, link)

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from handlers.answers import shape_tokens
@@ -557,3 +557,12 @@ def test_any_user_agent_signs_in_lists_names_and_ends(
 
     assert [one["device"] for one in json.loads(listed.body)] == [kept]
     assert (listed.status, named.status, ended.status) == (200, 200, 204)
+
+
+def test_the_name_that_a_session_has_already_is_no_event(house: House, kind: str) -> None:
+    device = house.sign_in(house.add(kind))
+    address = f"/sessions/session-{kind}-u/{device.session}/"
+    answers = [house.ask("PATCH", address, device, json={"name": "Till"}) for _ in range(3)]
+    assert [answer.json()["name"] for answer in answers] == ["Till"] * 3
+    named = (EVENTS.c.session_id == device.session) & (EVENTS.c.kind == kind) & (EVENTS.c.type == "named")
+    assert house.read(lambda db: db.scalar(select(func.count()).select_from(EVENTS).where(named))) == 1

@@ -16,7 +16,7 @@ from sqlalchemy import delete, event, func, insert, select
 from sqlalchemy.orm import Session
 
 from models import clock, counts, cutoffs, desk, events, overview, sessions
-from models.database import Database
+from models.database import Database, is_postgres
 from models.desk import TooWide
 from models.events import EVENTS, Cause, Type
 from models.filters import AccountFilter, EventFilter, SessionFilter
@@ -253,7 +253,6 @@ def test_a_filter_finds_what_the_plainest_reading_of_it_does(filled: Desk, sough
 def explain(db: Session, read: Callable[[Session], Any]) -> list[str]:
     """The plans of all that `read` asks."""
     connection, asked = db.connection(), []
-    is_postgres = counts.is_postgres(db)
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> None:
         asked.append((statement, parameters))
@@ -261,10 +260,10 @@ def explain(db: Session, read: Callable[[Session], Any]) -> list[str]:
     event.listen(connection, "before_cursor_execute", note)
     read(db)
     event.remove(connection, "before_cursor_execute", note)
-    if is_postgres:
+    if is_postgres(db):
         # Tables this small are read from end to end wherever that is allowed.
         connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
-    how = "EXPLAIN" if is_postgres else "EXPLAIN QUERY PLAN"
+    how = "EXPLAIN" if is_postgres(db) else "EXPLAIN QUERY PLAN"
     return [
         str(row[-1]).strip()
         for statement, parameters in asked

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from models.passwords import LONGEST, MOST_WAITING, Busy, Passwords, WeakPassword
+from models.passwords import LONGEST, MOST_JUDGED, MOST_WAITING, Busy, Passwords, WeakPassword
 
 GOOD = "a quiet harbour at dusk"
 
@@ -121,3 +121,15 @@ def test_so_many_wait_and_no_more_and_half_of_the_places_are_kept_for_who_is_kno
     assert [type(one) for one in answers].count(Busy) == 3
     assert answers[-2:] == [True, True]
     assert asyncio.run(passwords.is_right(GOOD, kept))
+
+
+def test_new_passwords_are_judged_apart_from_those_that_sign_in(passwords: Passwords) -> None:
+    kept = passwords.hash_now(GOOD)
+
+    async def check() -> list[object]:
+        made = [passwords.hash(GOOD) for _ in range(MOST_JUDGED + 3)]
+        return await asyncio.gather(*made, passwords.is_right(GOOD, kept), return_exceptions=True)
+
+    *made, is_right = asyncio.run(check())
+    assert [type(one) for one in made].count(Busy) == 3
+    assert is_right is True

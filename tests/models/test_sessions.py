@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,14 +12,15 @@ from typing import Any
 
 import pytest
 from sqlalchemy import delete, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
-from models import accounts, clock, known_devices, principals, restores, sessions
+from models import accounts, clock, codes, known_devices, principals, restores, sessions
 from models.accounts import AccountChange, ContactTaken
 from models.activity import MOST_IN_A_BATCH, Activity
-from models.database import Database
+from models.database import Database, DatabaseUnavailable
 from models.events import EVENTS, Cause
+from models.keys import Key, KeySet
 from models.origins import Origin
 from models.principals import CUTOFFS, Principal
 from models.schema import CLIENT, KINDS, USER, Kind, Row
@@ -588,7 +590,9 @@ def _end_by(store: Store, kind: Kind, account: Row, session: Started, cause: Cau
         case Cause.DISABLED:
             store.write(sessions.end_one, kind, other.session["id"], Cause.OWNER, now)
             disabling = AccountChange(disabled=True)
-            assert store.write(accounts.change_by_staff, None, kind, account["id"], disabling, None, None, now)
+            assert store.write(
+                accounts.change_by_staff, None, kind, account["id"], disabling, None, None, SETTINGS, now
+            )
         case Cause.EMERGENCY:
             store.write(sessions.end_one, kind, other.session["id"], Cause.OWNER, now)
             store.write(_cut, kind, session.session["created_at"])
@@ -780,3 +784,48 @@ def test_more_writes_than_one_commit_holds_are_all_written(store: Store) -> None
 
     assert given == [None] * 300
     assert store.read(accounts.get, USER, row["id"])["revision"] == before + 300
+
+
+def test_who_is_made_staff_has_no_session_longer_than_staff(store: Store) -> None:
+    account = add(store, USER)
+    old = start(store, USER, account, NOW - timedelta(days=20))
+    fresh = start(store, USER, account, NOW - timedelta(minutes=5))
+    change = AccountChange(viewer=True)
+    assert store.write(accounts.change_by_staff, None, USER, account["id"], change, None, None, SETTINGS, NOW)
+    rows = {row["id"]: row for row in store.read(get_live, USER, account)}
+    assert rows[old.session["id"]]["expires_at"] <= NOW
+    assert rows[fresh.session["id"]]["expires_at"] == NOW - timedelta(minutes=5) + SETTINGS.staff.idle
+
+
+def test_a_restored_database_is_not_told_by_an_event_that_is_no_longer_kept(store: Store) -> None:
+    start(store, USER, add(store, USER))
+    gone = restores.Seen(2**40, NOW - timedelta(days=30))
+    assert store.read(restores.is_restored, gone, None)
+    assert store.read(restores.is_restored, gone, NOW - timedelta(days=31))
+    assert not store.read(restores.is_restored, gone, NOW - timedelta(days=29))
+
+
+def test_where_one_write_finds_the_database_away_each_that_waits_is_told(store: Store) -> None:
+    def fail(_db: Session) -> None:
+        raise OperationalError("", {}, sqlite3.OperationalError("disk I/O error"))
+
+    def look(db: Session) -> Any:
+        return db.scalar(select(1))
+
+    async def gather() -> list[Any]:
+        writes = (store.database.write(query) for query in (look, fail, look, look))
+        return await asyncio.gather(*writes, return_exceptions=True)
+
+    # On PostgreSQL each write has a connection of its own.
+    given = store.run(asyncio.wait_for(gather(), 10))
+    assert isinstance(given[1], DatabaseUnavailable)
+    assert all(one == 1 or isinstance(one, DatabaseUnavailable) for one in given)
+    assert store.write(look) == 1
+
+
+def test_of_two_links_that_are_sent_at_once_one_is_good(store: Store) -> None:
+    account = add(store, USER)
+    keys = KeySet([Key("test", b"k" * 32, "HS256")])
+    links = store.at_once(*[(codes.make_link, keys, USER, account["id"], NOW)] * 6)
+    good = [store.read(codes.is_link, keys, USER, account["id"], link, NOW) for link in links]
+    assert sorted(good) == [False] * 5 + [True]

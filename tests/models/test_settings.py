@@ -188,6 +188,8 @@ WRONG_FILES = {
     "database: {url: 'mysql://h/d'}": "database.url: expected sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME",
     "database: {url: ''}": "database.url: expected sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME",
     "database: {pool_size: 0}": "database.pool_size: expected greater than or equal to 1",
+    "sessions: {seen_seconds: 1801}": "sessions.seen_seconds: expected at most half of the shortest idle_minutes",
+    "sessions: {user: {idle_minutes: 1}}": "sessions.seen_seconds: expected at most half of the shortest idle_minutes",
     "tokens: {keys: [{kid: a, secret: short}]}": "tokens.keys.0.secret: expected at least 32 bytes for HS256, got 5",
     f"tokens: {{algorithms: [HS512], keys: [{{kid: a, algorithm: HS512, secret: {'x' * 63}}}]}}":
         "tokens.keys.0.secret: expected at least 64 bytes for HS512, got 63",
