@@ -12,7 +12,6 @@ from handlers.forms import (
     WRONG_CODE,
     Confirmation,
     Form,
-    FormHandler,
     Identity,
     NewPassword,
     Registration,
@@ -255,13 +254,12 @@ class ResetHandler(EntryHandler):
         self.render_page("reset.html", status, form=form, contact=value, fewest=fewest)
 
 
-class ResetLinkHandler(FormHandler):
+class ResetLinkHandler(EntryHandler):
     """Sets the password of the account that staff sent a link to; every session of it ends."""
-
-    is_open = True
 
     async def get(self, kind: str, id: str, code: str) -> None:
         await self._check(kind, id, code)
+        self.know_browser()
         self._show(Form())
 
     async def post(self, kind: str, id: str, code: str) -> None:
@@ -274,8 +272,9 @@ class ResetLinkHandler(FormHandler):
             self._show(form, 400)
             return
         if not await self.parts.database.write(
-            accounts.reset_by_link, of, row["id"], code, password_hash, self.origin, self.parts.keys, clock.now()
-        ):
+            accounts.reset_by_link, of, row["id"], code, password_hash, self.device_id, self.origin, self.parts.keys,
+            clock.now(),
+        ):  # fmt: skip
             self._refuse()
         self.drop_cookie("session")
         self.is_strange_cookie = False

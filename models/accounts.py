@@ -377,16 +377,21 @@ def reset_by_link(
     account_id: int,
     code: str,
     new_hash: str,
+    device_id: str,
     origin: Origin,
     keys: KeySet,
     now: datetime,
 ) -> bool:
-    """Set the password of the account that a link was sent to, and end every session of it; False where it is used."""
+    """Set the password of the account that a link was sent to, and end every session of it; False where it is used.
+
+    This device may sign in then, however often strangers try to.
+    """
     row = get(db, kind, account_id)
     if row is None or row["disabled_at"] is not None:
         return False
     if not codes.use(db, keys, kind, account_id, codes.LINK, code, now):
         return False
+    known_devices.trust(db, kind, account_id, device_id, now)
     _set_password(db, kind, account_id, {"password_hash": new_hash}, origin, now)
     return True
 

@@ -10,7 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import NO_TLS, PASSWORD, House, start_server
+from models import clock, codes
+from models.keys import Key, KeySet
+from models.schema import KINDS
+from tests.conftest import KEY, NO_TLS, PASSWORD, House, start_server
 from tests.handlers.browsers import Browser, Page
 
 TRIES = 3
@@ -209,3 +212,17 @@ def test_a_network_makes_so_many_accounts_and_is_told_of_so_many_that_are_there(
     expected = 400 if is_taken else 201
     assert [answer.status_code for answer in statuses] == [expected] * 4 + [429]
     assert 590 < int(statuses[-1].headers["Retry-After"]) <= 600
+
+
+def test_a_link_of_staff_lets_a_new_browser_in_while_strangers_guess(
+    gate: House, browse: Callable[[str], Browser]
+) -> None:
+    account = gate.add("user")
+    for number in range(TRIES + 1):
+        ask(gate, "user", account.contact, WRONG, f"192.0.2.{90 + number}")
+    browser = browse("192.0.2.99")
+    assert browser.sign_in(account).status_code == 429
+    keys = KeySet([Key("test", KEY.encode(), "HS256")])
+    link = f"/reset/user-{account.id}-{gate.write(codes.make_link, keys, KINDS['user'], account.id, clock.now())}/"
+    assert browser.send(link, new_password="six gulls over the pier").status_code == 303
+    assert browser.sign_in(account, "six gulls over the pier").status_code == 303
