@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from asyncio import Future
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from http import HTTPStatus
@@ -217,12 +217,16 @@ class BaseHandler(web.RequestHandler):
     def sure_site(self) -> str | None:
         """The same, where whoever asks can't have made it up: what is written to others may lead there."""
         server = self.application.parts.settings.server
-        if server.address or server.hosts:
-            return self.site
+        if server.address:
+            return server.address
         stream = getattr(self.request.connection, "stream", None)
-        here = stream.socket.getsockname()[0] if stream and stream.socket else ""
-        name = self.request.host_name.strip("[]")
-        return self.site if name == here or (name == "localhost" and ip_address(here).is_loopback) else None
+        if stream is None or stream.socket is None:
+            return None
+        ip, port = stream.socket.getsockname()[:2]
+        names = {ip, f"[{ip}]", *server.hosts} | ({"localhost"} if ip_address(ip).is_loopback else set())
+        name, _, given = self.request.host.lower().rpartition(":")
+        is_here = name in names and given == str(port)
+        return self.site if is_here or self.request.host.lower() in server.hosts else None
 
     def _is_trusted(self, address: str) -> bool:
         networks = self.application.parts.settings.server.trusted_proxies
@@ -242,6 +246,11 @@ class BaseHandler(web.RequestHandler):
         return await self.parts.database.write(
             guesses.admit, self.parts.keys, purpose, kinds, contact, value, device_id, self.origin, settings, now
         )
+
+    async def admit_registering(self) -> Guess:
+        """Let somebody register; raises TooMany."""
+        settings, now = self.parts.settings.guesses, clock.now()
+        return await self.parts.database.write(guesses.admit_registering, self.parts.keys, self.origin, settings, now)
 
     async def admit_principal(self, purpose: Purpose, principal: Principal, account: Row) -> Guess:
         """Let somebody who is signed in try, for the own account; raises TooMany."""
@@ -279,6 +288,15 @@ class BaseHandler(web.RequestHandler):
     async def release(self, guess: Guess) -> None:
         """Count the guess no longer: it was right, or was none."""
         await self.parts.database.write(guesses.release, guess)
+
+    async def hash_new(self, password: str, personal: Iterable[str | None], guess: Guess | None) -> str:
+        """The hash to keep of a new password. Raises WeakPassword and Busy: then the guess beside it is none."""
+        try:
+            return await self.parts.passwords.hash(password, *personal, is_known=guess is None or guess.is_known)
+        except (WeakPassword, Busy):
+            if guess:
+                await self.release(guess)
+            raise
 
     def head(self, *args: str, **kwargs: str) -> Any:
         """As GET; Tornado sends the headers alone."""
@@ -398,12 +416,14 @@ class ApiHandler(BaseHandler):
         except ValidationError as error:
             raise Refusal(400, tell_errors(error)) from None
 
-    async def hash_password(self, kind: Kind, field: str, password: str, account: Row) -> str:
+    async def hash_password(
+        self, kind: Kind, field: str, password: str, account: Row, guess: Guess | None = None
+    ) -> str:
         """The hash to keep of a new password of this account; raises 400 where it is too weak."""
         personal = [account[name] for name in (*kind.contacts, "surname", "name", "patronymic")]
         personal += [contact.partition("@")[0] for contact in personal[: len(kind.contacts)] if contact]
         try:
-            return await self.parts.passwords.hash(password, *personal)
+            return await self.hash_new(password, personal, guess)
         except WeakPassword as error:
             raise Refusal(400, {field: [str(error)]}) from None
 

@@ -12,6 +12,7 @@ from handlers.bodies import Filled, Secret, Text
 from handlers.pages import PageHandler
 from models.accounts import Contact
 from models.contacts import normalise_email, normalise_phone
+from models.guesses import Guess
 from models.languages import N_
 from models.passwords import LONGEST, WeakPassword
 
@@ -175,11 +176,13 @@ class FormHandler(PageHandler):
         value = self.read_contact(contact, typed, form, "identity")
         return (contact, value) if value else None
 
-    async def hash_new_password(self, password: str, form: Form, *personal: str | None) -> str | None:
+    async def hash_new_password(
+        self, password: str, form: Form, *personal: str | None, guess: Guess | None = None
+    ) -> str | None:
         """The hash to keep; None, with the error at its field, where the password is too weak."""
         fewest = self.parts.settings.accounts.password_length
         try:
-            return await self.parts.passwords.hash(password, *personal)
+            return await self.hash_new(password, personal, guess)
         except WeakPassword:
             if len(password) < fewest:
                 form.errors["new_password"] = self._(SHORT_PASSWORD, fewest=fewest)

@@ -22,7 +22,7 @@ from models.tokens import Claims
 
 # A reader who lets more than this wait is dropped; it reconnects and looks again.
 MOST_WAITING = 16 * 1024
-# Nobody looks at more pages at once; each takes a connection.
+# On one worker: nobody looks at more pages at once, and each takes a connection.
 MOST_OF_SESSION = 20
 # What shows a dead connection, and keeps proxies from closing a quiet one.
 BEAT = b":\n\n"

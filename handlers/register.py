@@ -55,20 +55,21 @@ class RegisterHandler(EntryHandler):
                 N_("Give an e-mail address or a phone number.") if len(kind.contacts) > 1 else N_("Fill this in.")
             )
         personal = [text for _, text in given] + [typed.surname, typed.name]
-        password_hash = await self.hash_new_password(typed.new_password, form, *personal)
-        if form.errors or password_hash is None:
+        guess = await self.admit_registering()
+        password_hash = await self.hash_new_password(typed.new_password, form, *personal, guess=guess)
+        if password_hash is None:
             self._show(kind, form, 400)
             return
-        contact = next(contact for contact, text in given if text)
-        guess = await self.admit_sending([kind], contact, fields[contact])
+        if form.errors:
+            await self.release(guess)
+            self._show(kind, form, 400)
+            return
         try:
-            row = await self.settle(
-                guess, accounts.register, kind, fields, password_hash, self.origin, self.parts.keys, settings,
-                clock.now(), self.tell_code,
+            row = await self.parts.database.write(
+                accounts.register, kind, fields, password_hash, self.origin, self.parts.keys, settings, clock.now(),
+                self.tell_code,
             )  # fmt: skip
         except ContactTaken as taken:
-            if guess:
-                await self.refuse(guess)
             # A double click, or somebody who has forgotten the account but not its password.
             if not await self._enter_again(kind, taken.contact, fields[taken.contact], typed.new_password):
                 form.errors[taken.contact] = self._(TAKEN)
@@ -228,9 +229,8 @@ class ResetHandler(EntryHandler):
             return
         guess = await self.admit(Purpose.CODE, [*KINDS.values()], contact, value, self.device_id)
         # The password first: one that is too weak costs no try of the code.
-        password_hash = await self.hash_new_password(typed.new_password, form, value)
+        password_hash = await self.hash_new_password(typed.new_password, form, value, guess=guess)
         if password_hash is None:
-            await self.release(guess)
             self._show(form, value, 400)
             return
         if not await self.settle(

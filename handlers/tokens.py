@@ -101,17 +101,13 @@ class RegisterHandler(StrangerHandler):
         for contact in of.contacts:
             if fields[contact] is not None:
                 fields[contact] = self.require(contact, fields[contact])
-        password_hash = await self.hash_password(of, "password", body.password, fields)
-        # Codes are sent, and who has an account is told: neither as often as somebody likes.
-        contact = next(name for name in of.contacts if fields[name] is not None)
-        guess = await self.admit_sending([of], contact, fields[contact])
+        guess = await self.admit_registering()
+        password_hash = await self.hash_password(of, "password", body.password, fields, guess)
         try:
-            row = await self.settle(
-                guess, accounts.register, of, fields, password_hash, self.origin, self.parts.keys, settings, clock.now()
+            row = await self.parts.database.write(
+                accounts.register, of, fields, password_hash, self.origin, self.parts.keys, settings, clock.now()
             )
         except ContactTaken as taken:
-            if guess:
-                await self.refuse(guess)
             raise Refusal(400, {taken.contact: [TAKEN]}) from None
         self.parts.delivery.wake()
         self.answer(shape_account(of, row, self.site), 201)

@@ -42,6 +42,8 @@ class Purpose(StrEnum):
     CODE = "code"
     # Having a code sent.
     SEND = "send"
+    # Making an account, which sends codes and tells whose contacts are taken.
+    REGISTER = "register"
 
 
 class TooMany(Exception):
@@ -108,6 +110,12 @@ def admit(
     return _admit(db, purpose, _fingerprint(keys, purpose, whose), network, origin, found, is_known, settings, now)
 
 
+def admit_registering(db: Session, keys: KeySet, origin: Origin, settings: GuessSettings, now: datetime) -> Guess:
+    """Let somebody register; raises TooMany. Counted by network alone, whatever comes of it, unless it is released."""
+    target = _fingerprint(keys, Purpose.REGISTER, network_of(origin.ip))
+    return _admit(db, Purpose.REGISTER, target, None, origin, [], False, settings, now)
+
+
 def admit_principal(
     db: Session,
     keys: KeySet,
@@ -168,7 +176,7 @@ def release(db: Session, guess: Guess) -> None:
 
 
 def sweep(db: Session, settings: GuessSettings, now: datetime) -> int:
-    """Forget the guesses whose server died in the middle, once they count no longer; how many that were."""
+    """Forget the guesses that count no longer: registrations, and those whose server died in the middle; how many."""
     forgotten = delete(GUESSES).where(GUESSES.c.at <= now - settings.forget).returning(GUESSES.c.id)
     return len(db.scalars(forgotten).all())
 
@@ -189,7 +197,8 @@ def _admit(
         for name in sorted(filter(None, (target, network))):
             db.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})
     is_send = purpose is Purpose.SEND
-    counts = [("target", target, settings.sends if is_send else settings.tries)]
+    free = {Purpose.SEND: settings.sends, Purpose.REGISTER: settings.network_sends}.get(purpose, settings.tries)
+    counts = [("target", target, free)]
     if network:
         counts.append(("network", network, settings.network_sends if is_send else settings.network_tries))
     wait, counted_by = max((_wait(db, column, value, free, settings, now), column) for column, value, free in counts)

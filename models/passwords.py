@@ -23,9 +23,9 @@ T = TypeVar("T")
 # <malloc.h>
 M_MMAP_THRESHOLD = -3
 
-# What zxcvbn looks at: it takes four seconds for the worst of 64, and long ones are not those that are guessed.
+# What zxcvbn looks at, of each end: it takes four seconds for the worst of 64, a sixth of one for the worst of these.
 LOOKED_AT = 20
-# About a second's work, too: the worst takes a tenth of one.
+# Some seconds' work at worst, and mostly none.
 MOST_JUDGED = 10
 # Fewer guesses than an attacker tries online: about what the 30,000 common passwords and their variants take.
 FEWEST_GUESSES = 1_000_000
@@ -54,10 +54,13 @@ class Passwords:
         # Checked where there is no account, so that the answer takes as long.
         self._nobody = self._hasher.hash(secrets.token_urlsafe())
 
-    async def hash(self, password: str, *personal: str | None) -> str:
-        """The hash to keep. Raises WeakPassword; `personal` are words that must not be the password. Raises Busy."""
-        await self._run(self._judging, MOST_JUDGED, self._judge, password, *personal)
-        return await self._run(self._threads, MOST_WAITING, self._hasher.hash, password)
+    async def hash(self, password: str, *personal: str | None, is_known: bool = False) -> str:
+        """The hash to keep. Raises WeakPassword; `personal` are words that must not be the password. Raises Busy.
+
+        Half of the queue is kept for who is known, as in `is_right`.
+        """
+        await self._run(self._judging, MOST_JUDGED * (1 + is_known), self._judge, password, *personal)
+        return await self._run(self._threads, MOST_WAITING * (1 + is_known), self._hasher.hash, password)
 
     async def is_right(self, password: str, password_hash: str | None, *, is_known: bool = False) -> bool:
         """Whether the hash is the password's; takes as long where there is no hash. Raises Busy.
@@ -84,8 +87,9 @@ class Passwords:
         # Twelve megabytes of words, for the few workers where passwords are made.
         from zxcvbn import zxcvbn
 
-        words = [word[:LOOKED_AT] for word in personal if word]
-        if zxcvbn(password[:LOOKED_AT], user_inputs=words)["guesses"] < FEWEST_GUESSES:
+        words = [end for word in personal if word for end in _ends(word)]
+        # A long one is as good as the better of its ends.
+        if max(zxcvbn(end, user_inputs=words)["guesses"] for end in _ends(password)) < FEWEST_GUESSES:
             raise WeakPassword("This password is too common or too easily guessed. Use a longer or a rarer one.")
 
     def _verify(self, password: str, password_hash: str | None) -> bool:
@@ -105,6 +109,10 @@ class Passwords:
             return await asyncio.get_running_loop().run_in_executor(threads, function, *args)
         finally:
             self._waiting[threads] -= 1
+
+
+def _ends(text: str) -> set[str]:
+    return {text[:LOOKED_AT], text[-LOOKED_AT:]}
 
 
 def _give_back() -> None:

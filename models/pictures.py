@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
 from datetime import datetime
 
 from sqlalchemy import delete, insert, select
@@ -22,6 +23,10 @@ SIDE = 256
 MOST_PIXELS = {"JPEG": 60_000_000, "PNG": 24_000_000}
 
 
+# What Pillow raises, beside its own, at what it can't read.
+UNREADABLE = (OSError, SyntaxError, ValueError, struct.error)
+
+
 class NotAPicture(ValueError):
     """The file is no JPEG or PNG that can be read, or has more pixels than any camera makes."""
 
@@ -33,7 +38,7 @@ def make(content: bytes) -> bytes:
 
     try:
         with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as picture:
-            if picture.width * picture.height > MOST_PIXELS[picture.format or ""]:
+            if picture.width * picture.height > MOST_PIXELS["PNG" if picture.format == "PNG" else "JPEG"]:
                 raise NotAPicture
             # A JPEG is read at no more than it needs: a large one is as quick as a small one.
             picture.draft("RGB", (SIDE * 2, SIDE * 2))
@@ -41,7 +46,7 @@ def make(content: bytes) -> bytes:
             ImageOps.exif_transpose(picture, in_place=True)
             has_shades = picture.mode in ("L", "RGB", "RGBA")
             square = ImageOps.fit(picture if has_shades else picture.convert("RGBA"), (SIDE, SIDE)).convert("RGBA")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (*UNREADABLE, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise NotAPicture from error
     paper = Image.new("RGB", square.size, "white")
     paper.paste(square, mask=square.getchannel("A"))

@@ -14,6 +14,7 @@ let source = null;
 let waiting = null;
 let isFetching = false;
 let isStale = false;
+let patience = OFFLINE_AFTER;
 
 function leave(address) {
   source?.close();
@@ -102,7 +103,10 @@ function tellOnline() {
 function open() {
   source?.close();
   source = new EventSource(stream);
-  source.addEventListener("open", tellOnline);
+  source.addEventListener("open", () => {
+    patience = OFFLINE_AFTER;
+    tellOnline();
+  });
   if (isShowing) source.addEventListener("device", refresh);
   source.addEventListener("over", (event) => {
     const why = JSON.parse(event.data).reason;
@@ -114,7 +118,9 @@ function open() {
   source.addEventListener("error", () => {
     tellOffline();
     // The browser gives up for good where the answer is no stream: the page says why, or may follow again.
-    if (source?.readyState === EventSource.CLOSED) setTimeout(resume, OFFLINE_AFTER);
+    if (source?.readyState !== EventSource.CLOSED) return;
+    setTimeout(resume, patience);
+    patience = Math.min(patience * 2, LOOK_EVERY);
   });
 }
 

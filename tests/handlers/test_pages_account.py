@@ -470,3 +470,30 @@ def test_what_was_sent_for_a_new_password_is_void_once_the_password_or_the_conta
     confirm(house, account, email=f"left{next(_numbers)}@example.com", confirmed_email=True, confirmed_phone=True)
     browser.send("/account/", "/account/phone/remove/")
     assert is_void(account, link)
+
+
+def read_letters(house: House, account: Account, count: int) -> list[str]:
+    """What was sent to an account, once it is so much."""
+    wait_until(lambda: len(letters(house, account.contact)) >= count)
+    return letters(house, account.contact)
+
+
+def test_the_message_leads_to_no_port_but_the_server_s(house: House, browser: Browser) -> None:
+    account = sign_in(house, browser, "user")
+    for number, (host, leads) in enumerate(
+        (("127.0.0.1:1", False), ("localhost:1", False), (f"localhost:{house.client.base_url.port}", True))
+    ):
+        body = account.credentials | {"device_id": f"another {number}"}
+        assert house.client.post("/auth/user/token/", json=body, headers={"Host": host}).status_code == 200
+        assert (f"http://{host}/end/" in read_letters(house, account, number + 1)[-1]) == leads
+
+
+def test_a_picture_of_several_is_taken_by_its_first(house: House, browser: Browser) -> None:
+    account, made = sign_in(house, browser, "user"), io.BytesIO()
+    first, second = Image.new("RGB", (400, 300), "red"), Image.new("RGB", (40, 30), "blue")
+    # As telephones write them: a JPEG with a smaller picture after it.
+    first.save(made, "MPO", save_all=True, append_images=[second])
+    form = browser.open("/account/").form("/account/picture/")
+    answer = browser.post("/account/picture/", form, files={"picture": ("x.jpg", made.getvalue(), "image/jpeg")})
+    assert answer.headers["Location"] == "/account/"
+    assert row(house, account)["image"]

@@ -88,6 +88,11 @@ def test_a_rare_password_is_taken(passwords: Passwords, password: str) -> None:
     assert passwords.hash_now(password)
 
 
+def test_a_weak_beginning_spoils_no_long_password(passwords: Passwords) -> None:
+    assert passwords.hash_now("passwordpasswordpassword-X9k!vQ2#z81Lm-tr0ut")
+    assert passwords.hash_now("X9k!vQ2#z81Lm-tr0ut-passwordpasswordpassword")
+
+
 def test_what_everybody_knows_of_an_account_is_no_password_for_it(passwords: Passwords) -> None:
     assert passwords.hash_now("margaretha.oosterhuis")
     for personal in ("margaretha.oosterhuis@example.com", "margaretha.oosterhuis"):
