@@ -211,8 +211,9 @@ def run_wapiti(program: str, address: str, headers: list[str], seconds: int) -> 
         report = Path(name) / "report.json"
         command = [
             program, "-u", f"{address}/devices/", "--scope", "domain", "-f", "json", "-o", str(report),
-            "--flush-session", "--max-scan-time", str(seconds), "--max-attack-time", str(seconds // 6), "--tasks", "4",
-            "--no-bugreport", "-v", "0", "-m", ",".join(MODULES),
+            "--flush-session", "--max-scan-time", str(seconds), "--max-attack-time", str(seconds // 10),
+            # The desk's filters make addresses without end.
+            "--tasks", "4", "--max-files-per-dir", "40", "--no-bugreport", "-v", "0", "-m", ",".join(MODULES),
         ]  # fmt: skip
         for header in headers:
             command += ["-H", header]
@@ -221,7 +222,9 @@ def run_wapiti(program: str, address: str, headers: list[str], seconds: int) -> 
         for path in LEFT_OUT:
             command += ["-x", address + path]
         command += ["-x", f"{address}/devices/*/end/", "-x", f"{address}/devices/end-others/"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 300, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=seconds * (1 + len(MODULES) / 10) + 300, check=False
+        )
         if not report.exists():
             raise SystemExit(done.stdout[-2000:] + done.stderr[-2000:])
         told = json.loads(report.read_text())
