@@ -31,16 +31,15 @@ def make_announcement(handler: BaseHandler) -> Announcement:
             _(N_("Time: {time}")).format(time=language.moment(session["created_at"])),
             "",
             _(N_("If this was you, there is nothing to do.")),
-            *(
-                [
-                    _(N_("If it was not, sign that device out here, and then set a new password:")),
-                    f"{site}/end/{name_link(keys, kind, session['id'])}/",
-                ]
-                if site
-                # Whoever signed in there said where "here" is, and may want it clicked.
-                else [_(N_("If it was not, sign that device out on the page of your devices, and set a new password."))]
-            ),
         ]
+        if site:
+            lines.append(_(N_("If it was not, sign that device out here, and then set a new password:")))
+            lines.append(f"{site}/end/{name_link(keys, kind, session['id'])}/")
+        else:
+            # Whoever signed in said where "here" is, and may want it clicked.
+            lines.append(
+                _(N_("If it was not, sign that device out on the page of your devices, and set a new password."))
+            )
         return str(_(N_("New device: {device}")).format(device=device)), "\n".join(map(str, lines))
 
     return Announcement(keys, write)

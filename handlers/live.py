@@ -37,13 +37,12 @@ LOOK = b"retry: 1000\nevent: device\ndata: {}\n\n"
 class LiveStream:
     """One open stream: all that is kept of the request that opened it."""
 
-    __slots__ = ("_application", "_followed", "_principal", "_stream")
+    __slots__ = ("_application", "_principal", "_stream")
 
     def __init__(self, application: Application, principal: Principal, stream: IOStream) -> None:
         self._application = application
         self._principal = principal
         self._stream = stream
-        self._followed = self.follows(principal)
 
     @classmethod
     def follows(cls, principal: Principal) -> tuple[str, int]:
@@ -57,7 +56,7 @@ class LiveStream:
 
     def open(self, headers: httputil.HTTPHeaders) -> None:
         """Begin to tell, after these headers."""
-        self._application.parts.tail.subscribe(*self._followed, self)
+        self._application.parts.tail.subscribe(*self.follows(self._principal), self)
         self._application.streams.add(self)
         self._stream.max_write_buffer_size = MOST_WAITING
         self._stream.set_close_callback(self._forget)
@@ -65,14 +64,17 @@ class LiveStream:
         self.send(f"HTTP/1.1 200 OK\r\n{head}\r\n".encode("latin-1") + LOOK)
 
     def wake(self, happened: Happened) -> None:
-        """Tell what happened; where it is this stream's own session that ended, say so and close."""
+        """Tell what happened; close where it is this stream's own session that ended, or may have."""
         if self.is_own_end(happened):
             self.end(happened.cause, happened.id)
-            return
-        if happened.type == "emergency":
+        elif happened.type == "emergency":
             # Whoever is still signed in comes again at once; nobody else is let in.
             self.lose()
-            return
+        else:
+            self.tell(happened)
+
+    def tell(self, happened: Happened) -> None:
+        """Say what happened."""
         told = orjson.dumps({"action": happened.type, "session": happened.session_id})
         self.send(b"id: %d\nevent: device\ndata: %b\n\n" % (happened.id, told))
 
@@ -110,7 +112,7 @@ class LiveStream:
             self._stream.write(b"").add_done_callback(lambda _: self._stream.close())
 
     def _forget(self) -> None:
-        self._application.parts.tail.unsubscribe(*self._followed, self)
+        self._application.parts.tail.unsubscribe(*self.follows(self._principal), self)
         self._application.streams.discard(self)
 
 
@@ -127,13 +129,9 @@ class HouseStream(LiveStream):
     def follows(cls, principal: Principal) -> tuple[str, int]:
         return HOUSE
 
-    def wake(self, happened: Happened) -> None:
-        """Say so soon; where it is this stream's own session that ended, say so at once and close."""
-        if self.is_own_end(happened):
-            self.end(happened.cause, happened.id)
-        elif happened.type == "emergency":
-            self.lose()
-        elif self._telling is None:
+    def tell(self, happened: Happened) -> None:
+        """Say soon that something did."""
+        if self._telling is None:
             self._telling = get_running_loop().call_later(HOUSE_SECONDS, self._tell)
 
     def _tell(self) -> None:

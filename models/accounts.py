@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from models import codes, events, known_devices, messages, sessions
+from models.database import is_postgres
 from models.events import Cause, Type
 from models.keys import KeySet
 from models.messages import Channel, Letter
@@ -226,7 +227,7 @@ def create_first(
 
 def _wait_turn(db: Session, name: str) -> None:
     """Wait for whoever does the same to commit; on SQLite writers take turns anyway."""
-    if db.get_bind().dialect.name == "postgresql":
+    if is_postgres(db):
         db.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": name})
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import func, literal, select, update
 from sqlalchemy.orm import Session
 
 from models import clock, events
+from models.database import is_postgres
 from models.events import Type
 from models.origins import Origin
 from models.principals import CUTOFFS, Principal, cut_at, may_act, may_see
@@ -37,7 +38,7 @@ def cut(
         at = max(at, newest) if newest else at
     at = min(before - clock.MICROSECOND, at) if before else at
     # A cut-off is never taken back: what was ended stays ended.
-    later = func.max if db.get_bind().dialect.name == "sqlite" else func.greatest
+    later = func.greatest if is_postgres(db) else func.max
     # Asked once for all kinds: the first cut-off ends the principal's own session.
     moved = db.execute(
         update(CUTOFFS)

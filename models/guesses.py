@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from models import accounts, events, known_devices
 from models.accounts import Contact
-from models.database import Query
+from models.database import Query, is_postgres
 from models.events import EVENTS, Type
 from models.keys import KeySet
 from models.origins import Origin
@@ -192,7 +192,7 @@ def _admit(
     settings: GuessSettings,
     now: datetime,
 ) -> Guess:
-    if db.get_bind().dialect.name == "postgresql":
+    if is_postgres(db):
         # Two at once: the second waits, and counts the first. SQLite has one writer anyway.
         for name in sorted(filter(None, (target, network))):
             db.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})

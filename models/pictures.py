@@ -23,10 +23,6 @@ SIDE = 256
 MOST_PIXELS = {"JPEG": 60_000_000, "PNG": 24_000_000}
 
 
-# What Pillow raises, beside its own, at what it can't read.
-UNREADABLE = (OSError, SyntaxError, ValueError, struct.error)
-
-
 class NotAPicture(ValueError):
     """The file is no JPEG or PNG that can be read, or has more pixels than any camera makes."""
 
@@ -34,7 +30,7 @@ class NotAPicture(ValueError):
 def make(content: bytes) -> bytes:
     """The JPEG to keep of an uploaded picture: a square of its middle, upright. Takes a while: not in the loop."""
     # Megabytes of memory, for the few processes that are sent a picture.
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as picture:
@@ -46,7 +42,7 @@ def make(content: bytes) -> bytes:
             ImageOps.exif_transpose(picture, in_place=True)
             has_shades = picture.mode in ("L", "RGB", "RGBA")
             square = ImageOps.fit(picture if has_shades else picture.convert("RGBA"), (SIDE, SIDE)).convert("RGBA")
-    except (*UNREADABLE, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         raise NotAPicture from error
     paper = Image.new("RGB", square.size, "white")
     paper.paste(square, mask=square.getchannel("A"))

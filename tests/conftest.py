@@ -26,6 +26,7 @@ from tornado.ioloop import IOLoop
 
 from models import accounts, clock
 from models.database import Database
+from models.keys import Key, KeySet
 from models.postgres import PostgresDatabase
 from models.schema import KINDS
 from models.sqlite import SQLiteDatabase
@@ -34,6 +35,7 @@ from tests.postgres import Postgres, is_installed, make_database, running_postgr
 ROOT = Path(__file__).parent.parent
 PASSWORD = "a quiet harbour at dusk"
 KEY = "k" * 64
+KEY_SET = KeySet([Key("test", KEY.encode(), "HS256")])
 # Nothing here speaks TLS: loading the world's certificates for each client would be most of what it costs.
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 _numbers = itertools.count(1)

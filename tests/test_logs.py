@@ -16,16 +16,13 @@ from sqlalchemy import select, update
 from handlers import API, OPERATIONS, PAGES
 from handlers.letters import name_link
 from models import clock, codes
-from models.keys import Key, KeySet
 from models.schema import KINDS
 from models.settings import AccountSettings
-from tests.conftest import KEY, NO_TLS, House, start_server
+from tests.conftest import KEY_SET, NO_TLS, House, start_server
 from tests.handlers.browsers import Browser
 from tests.postgres import free_port
 
 pytestmark = pytest.mark.long
-
-KEYS = KeySet([Key("test", KEY.encode(), "HS256")])
 
 
 def mark(what: str) -> str:
@@ -60,7 +57,7 @@ def test_whatever_is_sent_no_secret_is_in_the_log(make_url: Callable[[str], str]
     assert log.count('"event":"request"' if shape == "json" else " request method=") > 100
     assert "not sent" in log
     # What the first start says to whoever started it.
-    setup = KEYS.fingerprint("setup", "")[:32]
+    setup = KEY_SET.fingerprint("setup", "")[:32]
     assert [secret for secret in found if secret in log.replace(f"/setup/{setup}/", "", 1)] == []
     if shape == "json":
         lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
@@ -70,7 +67,7 @@ def test_whatever_is_sent_no_secret_is_in_the_log(make_url: Callable[[str], str]
 def drive(house: House) -> set[str]:
     """Ask everything there is with secrets everywhere; the secrets."""
     password, new_password, wrong = mark("password"), mark("new"), mark("wrong")
-    found = {password, new_password, wrong, KEYS.fingerprint("setup", "")[:32]}
+    found = {password, new_password, wrong, KEY_SET.fingerprint("setup", "")[:32]}
     registered = house.client.post(
         "/auth/user/register/", json={"email": f"{secrets.token_hex(4)}@example.com", "password": password}
     ).json()
@@ -78,7 +75,7 @@ def drive(house: House) -> set[str]:
     purpose = "confirm email"
     house.write(lambda db: db.execute(codes.CODES.delete()))
     code = house.write(
-        codes.make, KEYS, KINDS["user"], account_id, purpose, AccountSettings(code_again_seconds=1), clock.now()
+        codes.make, KEY_SET, KINDS["user"], account_id, purpose, AccountSettings(code_again_seconds=1), clock.now()
     )
     wrong_code = f"{(int(code) + 1) % 1_000_000:06}"
     contact = {"email": email}
@@ -96,10 +93,10 @@ def drive(house: House) -> set[str]:
     found |= {token.rpartition(".")[2] for token in (tokens["access"], tokens["refresh"], cookie)}
     row = house.read(lambda db: db.execute(select(KINDS["user"].accounts)).mappings().first())
     found.add(row["password_hash"])
-    link = f"/end/{name_link(KEYS, KINDS['user'], tokens['session'])}/"
+    link = f"/end/{name_link(KEY_SET, KINDS['user'], tokens['session'])}/"
     found.add(link.rstrip("/").rpartition("-")[2])
     house.write(lambda db: db.execute(update(KINDS["user"].accounts).values(is_staff=True)))
-    reset = house.write(codes.make_link, KEYS, KINDS["user"], account_id, clock.now())
+    reset = house.write(codes.make_link, KEY_SET, KINDS["user"], account_id, clock.now())
     found.add(reset)
     assert house.client.get(f"/reset/user-{account_id}-{reset}/").status_code == 200
 
@@ -126,7 +123,7 @@ def drive(house: House) -> set[str]:
         client.get(f"/end/user-1-{'0' * 64}/")
         client.get(link)
         client.get(link.rstrip("/"))
-        client.get(f"/setup/{KEYS.fingerprint('setup', '')[:32]}/")
+        client.get(f"/setup/{KEY_SET.fingerprint('setup', '')[:32]}/")
         for token in (tokens["access"] + "x", wrong, f"x.{wrong}.y"):
             client.get("/sessions/session-user-l/", headers={"Authorization": f"Bearer {token}"})
             client.get("/devices/", headers={"Cookie": f"session={token}"})

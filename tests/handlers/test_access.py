@@ -23,7 +23,7 @@ from models.schema import KINDS, Kind, Row
 from models.settings import SessionSettings
 from models.tokens import Tokens
 from tests import conftest
-from tests.conftest import KEY, ROOT, House, start_server
+from tests.conftest import KEY_SET, ROOT, House, start_server
 
 # Nobody, expired, forged: nobody's token, or the owner's own made useless. Unconfirmed, disabled, ended: the owner
 # itself in that state. Own: the owner of a user's sessions and its twin, the client with the very same ids.
@@ -76,7 +76,7 @@ NOT_VALID = (
 )
 FORBIDDEN = {"detail": "You do not have permission to perform this action."}, None
 
-TOKENS = Tokens(KeySet([Key("test", KEY.encode(), "HS256")]), 900, timedelta(days=366))
+TOKENS = Tokens(KEY_SET, 900, timedelta(days=366))
 FORGER = Tokens(KeySet([Key("test", b"f" * 64, "HS256")]), 900, timedelta(days=366))
 TABLES = ("users", "clients", "user_sessions", "client_sessions")
 

@@ -11,9 +11,8 @@ import httpx
 import pytest
 
 from models import clock, codes
-from models.keys import Key, KeySet
 from models.schema import KINDS
-from tests.conftest import KEY, NO_TLS, PASSWORD, House, start_server
+from tests.conftest import KEY_SET, NO_TLS, PASSWORD, House, start_server
 from tests.handlers.browsers import Browser, Page
 
 TRIES = 3
@@ -222,7 +221,6 @@ def test_a_link_of_staff_lets_a_new_browser_in_while_strangers_guess(
         ask(gate, "user", account.contact, WRONG, f"192.0.2.{90 + number}")
     browser = browse("192.0.2.99")
     assert browser.sign_in(account).status_code == 429
-    keys = KeySet([Key("test", KEY.encode(), "HS256")])
-    link = f"/reset/user-{account.id}-{gate.write(codes.make_link, keys, KINDS['user'], account.id, clock.now())}/"
+    link = f"/reset/user-{account.id}-{gate.write(codes.make_link, KEY_SET, KINDS['user'], account.id, clock.now())}/"
     assert browser.send(link, new_password="six gulls over the pier").status_code == 303
     assert browser.sign_in(account, "six gulls over the pier").status_code == 303

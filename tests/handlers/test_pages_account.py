@@ -18,16 +18,14 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from models import accounts, clock, codes
-from models.keys import Key, KeySet
 from models.schema import KINDS
 from models.settings import AccountSettings
-from tests.conftest import KEY, PASSWORD, Account, House, wait_until
+from tests.conftest import KEY_SET, PASSWORD, Account, House, wait_until
 from tests.handlers.browsers import Browser, Page
 from tests.handlers.test_pages_register import letters, new_phone, read_code
 
 each_kind = pytest.mark.parametrize("kind", ["user", "client"])
 _numbers = itertools.count(1)
-KEYS = KeySet([Key("test", KEY.encode(), "HS256")])
 
 
 @pytest.fixture
@@ -449,13 +447,13 @@ def test_what_was_sent_for_a_new_password_is_void_once_the_password_or_the_conta
 
     def sent() -> tuple[Account, str]:
         account = sign_in(house, browser, "user")
-        house.write(codes.make, KEYS, of, account.id, "reset phone", AccountSettings(), clock.now())
-        return account, house.write(codes.make_link, KEYS, of, account.id, clock.now())
+        house.write(codes.make, KEY_SET, of, account.id, "reset phone", AccountSettings(), clock.now())
+        return account, house.write(codes.make_link, KEY_SET, of, account.id, clock.now())
 
     def is_void(account: Account, link: str) -> bool:
         mine = (codes.CODES.c.account_id == account.id) & (codes.CODES.c.kind == of.name)
         left = house.read(lambda db: db.scalar(select(func.count()).select_from(codes.CODES).where(mine)))
-        return left == 0 and not house.read(codes.is_link, KEYS, of, account.id, link, clock.now())
+        return left == 0 and not house.read(codes.is_link, KEY_SET, of, account.id, link, clock.now())
 
     account, link = sent()
     assert not is_void(account, link)

@@ -19,12 +19,11 @@ from sqlalchemy.orm import Session
 from handlers.answers import shape_tokens
 from models import clock, sessions
 from models.events import EVENTS
-from models.keys import Key, KeySet
 from models.origins import Origin
 from models.schema import KINDS, Row
 from models.settings import SessionSettings
 from models.tokens import Tokens
-from tests.conftest import KEY, NO_TLS, Account, Device, House, wait_until
+from tests.conftest import KEY_SET, NO_TLS, Account, Device, House, wait_until
 from tests.handlers.test_base import FORBIDDEN, NOT_FOUND, Raw, send
 
 KEYS = {
@@ -38,7 +37,7 @@ KEYS = {
     ],
 }  # fmt: skip
 DETAILS = ["name", "current", "ip", "location", "browser", "os", "created_at", "last_seen_at", "expires_at"]
-TOKENS = Tokens(KeySet([Key("test", KEY.encode(), "HS256")]), 900, timedelta(days=366))
+TOKENS = Tokens(KEY_SET, 900, timedelta(days=366))
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 IDLE = {"user": timedelta(days=30), "client": timedelta(days=90)}
 
