@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import phonenumbers
-from email_validator import EmailNotValidError, validate_email
-
 
 def normalise_email(text: str) -> str:
     """The address in lower case and NFC; raises ValueError, with a sentence, where it is none.
@@ -12,6 +9,9 @@ def normalise_email(text: str) -> str:
     RFC 5321 lets the part before the @ differ by case; nobody's does, and two accounts that differ by case
     alone would be a trap.
     """
+    # Imported where it is used, like phonenumbers below: together they are a twentieth of the start.
+    from email_validator import EmailNotValidError, validate_email
+
     try:
         return validate_email(text, check_deliverability=False).normalized.lower()
     except EmailNotValidError as error:
@@ -20,6 +20,8 @@ def normalise_email(text: str) -> str:
 
 def normalise_phone(text: str, country: str = "") -> str:
     """The number in E.164 (`+79137779135`); without a + it is one of `country`. Raises ValueError."""
+    import phonenumbers
+
     try:
         number = phonenumbers.parse(text, country or None)
     except phonenumbers.NumberParseException:

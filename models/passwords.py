@@ -51,8 +51,8 @@ class Passwords:
         # Whether a password is good is judged apart, slowly: those that only sign in don't wait for it.
         self._judging = ThreadPoolExecutor(1, thread_name_prefix="judge", initializer=_give_way)
         self._waiting = dict.fromkeys((self._threads, self._judging), 0)
-        # Checked where there is no account, so that the answer takes as long.
-        self._nobody = self._hasher.hash(secrets.token_urlsafe())
+        # Checked where there is no account, so that the answer takes as long. The start does not wait for it.
+        self._nobody = self._threads.submit(self._hasher.hash, secrets.token_urlsafe())
 
     async def hash(self, password: str, *personal: str | None, is_known: bool = False) -> str:
         """The hash to keep. Raises WeakPassword; `personal` are words that must not be the password. Raises Busy.
@@ -94,7 +94,7 @@ class Passwords:
 
     def _verify(self, password: str, password_hash: str | None) -> bool:
         try:
-            self._hasher.verify(password_hash or self._nobody, password[: LONGEST + 1])
+            self._hasher.verify(password_hash or self._nobody.result(), password[: LONGEST + 1])
         except (VerificationError, InvalidHashError):
             return False
         return bool(password_hash)
