@@ -26,7 +26,7 @@ from typing import Any
 
 import structlog
 import uvloop
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 from tornado.netutil import bind_sockets
 
 import workers
@@ -239,7 +239,7 @@ def remembering(database: Database, settings: Settings) -> Callable[[], Awaitabl
 async def fold(database: Database) -> None:
     """Add what came to the counts, and sweep what a cut-off ended, some at a time."""
 
-    def sweep_some(db: Session, kind: Kind) -> int:
+    def sweep_some(db: Connection, kind: Kind) -> int:
         swept = sessions.sweep_cut(db, kind, clock.now())
         if swept:
             # Added up by the commit that made it: one more would take as long again.

@@ -19,8 +19,7 @@ from urllib.parse import urlencode
 
 import asyncpg
 import httpx
-from sqlalchemy import text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, text
 
 from benchmarks.yard import AGENT, KEYS, Yard, postgres, scratch
 from handlers.queries import encode
@@ -453,9 +452,9 @@ async def measure_emergency(database: Database, staff: Principal, seconds: float
     return f"cut off in {taken:.1f} ms, refused: {is_refused}; {rate:.0f} rows swept a second"
 
 
-def measure_size(db: Session) -> str:
+def measure_size(db: Connection) -> str:
     """The size of the database."""
-    if db.get_bind().dialect.name == "postgresql":
+    if db.dialect.name == "postgresql":
         return str(db.scalar(text("SELECT pg_size_pretty(pg_database_size(current_database()))")))
     pages = db.scalar(text("PRAGMA page_count")) * db.scalar(text("PRAGMA page_size"))
     return f"{pages / 2**20:.0f} MB"

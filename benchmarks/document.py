@@ -11,8 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Insert, insert
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Insert, insert
 
 from benchmarks.yard import Yard, scratch
 from models import clock
@@ -55,7 +54,7 @@ ensure_resource_availability.enabled = false
 """
 
 
-def _add(db: Session, statement: Insert, row: dict[str, Any]) -> None:
+def _add(db: Connection, statement: Insert, row: dict[str, Any]) -> None:
     db.execute(statement, row)
 
 

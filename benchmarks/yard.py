@@ -21,8 +21,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import httpx
-from sqlalchemy import insert
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, insert
 
 from models import clock
 from models.keys import Key, KeySet
@@ -209,7 +208,7 @@ def fill(yard: Yard, accounts: int, sessions: int, kind: Kind = USER, *, tokens:
     now = clock.now()
     sids = [[secrets.token_urlsafe(16) for _ in range(sessions)] for _ in range(accounts)]
 
-    def make(db: Session, first: int, last: int) -> None:
+    def make(db: Connection, first: int, last: int) -> None:
         db.execute(
             insert(kind.accounts),
             [

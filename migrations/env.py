@@ -2,9 +2,9 @@
 
 from alembic import context
 
-from models.schema import Base
+from models.schema import METADATA
 
 connection = context.config.attributes["connection"]
-context.configure(connection=connection, target_metadata=Base.metadata, render_as_batch=True, transactional_ddl=True)
+context.configure(connection=connection, target_metadata=METADATA, render_as_batch=True, transactional_ddl=True)
 with context.begin_transaction():
     context.run_migrations()

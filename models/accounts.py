@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, func, insert, literal, select, text, update
+from sqlalchemy import ColumnElement, Connection, func, insert, literal, select, text, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
 
 from models import codes, events, known_devices, messages, sessions
 from models.database import is_postgres
@@ -54,7 +53,7 @@ class ContactTaken(Exception):
 
 
 def create(
-    db: Session,
+    db: Connection,
     kind: Kind,
     fields: Mapping[str, Any],
     password_hash: str,
@@ -80,7 +79,7 @@ def create(
 
 
 def register(
-    db: Session,
+    db: Connection,
     kind: Kind,
     fields: Mapping[str, Any],
     password_hash: str,
@@ -98,30 +97,32 @@ def register(
     return row
 
 
-def find(db: Session, kind: Kind, contact: Contact, value: str) -> Row | None:
+def find(db: Connection, kind: Kind, contact: Contact, value: str) -> Row | None:
     """The account that has this contact, in its normal form."""
     accounts = kind.accounts
     return db.execute(select(accounts).where(accounts.c[contact] == value)).mappings().first()
 
 
-def find_usable(db: Session, kinds: Sequence[Kind], contact: Contact, value: str) -> Sequence[tuple[Kind, Row | None]]:
+def find_usable(
+    db: Connection, kinds: Sequence[Kind], contact: Contact, value: str
+) -> Sequence[tuple[Kind, Row | None]]:
     """For each of these kinds that has such a contact: the account that has this one, unless it is disabled."""
     found = [(kind, find(db, kind, contact, value)) for kind in kinds if contact in kind.contacts]
     return [(kind, row if row and row["disabled_at"] is None else None) for kind, row in found]
 
 
-def get(db: Session, kind: Kind, account_id: int) -> Row | None:
+def get(db: Connection, kind: Kind, account_id: int) -> Row | None:
     """One account."""
     return db.execute(select(kind.accounts).where(kind.accounts.c.id == account_id)).mappings().first()
 
 
-def is_empty(db: Session) -> bool:
+def is_empty(db: Connection) -> bool:
     """Whether there is no account yet."""
     return not any(db.scalar(select(func.count()).select_from(kind.accounts)) for kind in KINDS.values())
 
 
 def send_code(
-    db: Session,
+    db: Connection,
     kinds: Sequence[Kind],
     contact: Contact,
     value: str,
@@ -137,7 +138,7 @@ def send_code(
 
 
 def confirm(
-    db: Session,
+    db: Connection,
     kinds: Sequence[Kind],
     contact: Contact,
     value: str,
@@ -155,7 +156,7 @@ def confirm(
 
 
 def change_password(
-    db: Session, principal: Principal, old_hash: str, new_hash: str, origin: Origin, now: datetime
+    db: Connection, principal: Principal, old_hash: str, new_hash: str, origin: Origin, now: datetime
 ) -> bool:
     """Change the principal's password and end every other session of the account.
 
@@ -182,7 +183,7 @@ def change_password(
 
 
 def send_reset(
-    db: Session, contact: Contact, value: str, keys: KeySet, settings: AccountSettings, now: datetime, tell: TellCode
+    db: Connection, contact: Contact, value: str, keys: KeySet, settings: AccountSettings, now: datetime, tell: TellCode
 ) -> None:
     """Queue a code that sets a new password to whoever has this contact; whether anybody has stays unsaid."""
     for kind, row in find_usable(db, [*KINDS.values()], contact, value):
@@ -191,7 +192,7 @@ def send_reset(
 
 
 def reset_password(
-    db: Session,
+    db: Connection,
     contact: Contact,
     value: str,
     code: str,
@@ -217,7 +218,7 @@ def reset_password(
 
 
 def create_first(
-    db: Session, kind: Kind, fields: Mapping[str, Any], password_hash: str, origin: Origin, now: datetime
+    db: Connection, kind: Kind, fields: Mapping[str, Any], password_hash: str, origin: Origin, now: datetime
 ) -> Row | None:
     """Make the first account of all; None where there is one by now."""
     # Two that do so at once: the second waits, and finds the first's.
@@ -225,7 +226,7 @@ def create_first(
     return create(db, kind, fields, password_hash, origin, now) if is_empty(db) else None
 
 
-def _wait_turn(db: Session, name: str) -> None:
+def _wait_turn(db: Connection, name: str) -> None:
     """Wait for whoever does the same to commit; on SQLite writers take turns anyway."""
     if is_postgres(db):
         db.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": name})
@@ -262,7 +263,7 @@ class AccountChange:
 
 
 def change_by_staff(
-    db: Session,
+    db: Connection,
     principal: Principal | None,
     kind: Kind,
     account_id: int,
@@ -303,7 +304,7 @@ def change_by_staff(
     return row
 
 
-def _require_other_staff(db: Session, account_id: int, allowed: list[ColumnElement[bool]]) -> None:
+def _require_other_staff(db: Connection, account_id: int, allowed: list[ColumnElement[bool]]) -> None:
     """Raise LastStaff where nobody but this account is staff and can sign in."""
     # Two who unmake each other at once: the second waits, and finds the first's.
     _wait_turn(db, "sessions staff")
@@ -315,7 +316,7 @@ def _require_other_staff(db: Session, account_id: int, allowed: list[ColumnEleme
 
 
 def create_by_staff(
-    db: Session,
+    db: Connection,
     principal: Principal,
     kind: Kind,
     fields: Mapping[str, Any],
@@ -336,7 +337,7 @@ def create_by_staff(
 
 
 def send_reset_link(
-    db: Session,
+    db: Connection,
     principal: Principal,
     kind: Kind,
     account_id: int,
@@ -361,7 +362,7 @@ def send_reset_link(
     return True
 
 
-def _send_link(db: Session, kind: Kind, row: Row, keys: KeySet, now: datetime, tell: TellLink) -> bool:
+def _send_link(db: Connection, kind: Kind, row: Row, keys: KeySet, now: datetime, tell: TellLink) -> bool:
     """Queue it to a contact that is proved to be the account's own, or else to its first; False where it has none."""
     given = [contact for contact in kind.contacts if row[contact]]
     if not given:
@@ -373,7 +374,7 @@ def _send_link(db: Session, kind: Kind, row: Row, keys: KeySet, now: datetime, t
 
 
 def reset_by_link(
-    db: Session,
+    db: Connection,
     kind: Kind,
     account_id: int,
     code: str,
@@ -398,7 +399,7 @@ def reset_by_link(
 
 
 def _set_password(
-    db: Session, kind: Kind, account_id: int, values: dict[str, Any], origin: Origin, now: datetime
+    db: Connection, kind: Kind, account_id: int, values: dict[str, Any], origin: Origin, now: datetime
 ) -> None:
     change(db, kind, account_id, now, values)
     codes.void_resets(db, kind, account_id)
@@ -407,7 +408,7 @@ def _set_password(
 
 
 def change(
-    db: Session, kind: Kind, account_id: int, now: datetime, values: dict[str, Any], *conditions: Any
+    db: Connection, kind: Kind, account_id: int, now: datetime, values: dict[str, Any], *conditions: Any
 ) -> Row | None:
     """Change an account, and with it its revision; None where there is none that meets the conditions."""
     accounts = kind.accounts
@@ -426,7 +427,7 @@ def change(
 
 
 def queue_code(
-    db: Session,
+    db: Connection,
     kind: Kind,
     row: Row,
     purpose: str,

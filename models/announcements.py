@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models import messages
 from models.keys import KeySet
@@ -21,7 +21,7 @@ class Announcement:
     keys: KeySet
     write: Callable[[Kind, Row, Row], tuple[str, str]]
 
-    def send(self, db: Session, kind: Kind, account: Row, session: Row, now: datetime) -> None:
+    def send(self, db: Connection, kind: Kind, account: Row, session: Row, now: datetime) -> None:
         """Queue it to the account's first contact that is proved to be its own; without one nobody is told."""
         by_staff = account["confirmed_by_staff_at"] is not None
         for contact in kind.contacts:

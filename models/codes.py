@@ -5,22 +5,20 @@ from __future__ import annotations
 import secrets
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, delete, select, update
 
 from models.database import insert_into
 from models.keys import KeySet
-from models.schema import Base, Kind
+from models.schema import CODES, Kind
 from models.settings import AccountSettings
 
-CODES = Base.metadata.tables["codes"]
 # The purpose of a link that sets a new password.
 LINK = "link"
 LINK_LIFETIME = timedelta(hours=24)
 
 
 def make(
-    db: Session, keys: KeySet, kind: Kind, account_id: int, purpose: str, settings: AccountSettings, now: datetime
+    db: Connection, keys: KeySet, kind: Kind, account_id: int, purpose: str, settings: AccountSettings, now: datetime
 ) -> str | None:
     """A new code in place of the last one; None where that one was made a moment ago."""
     columns = CODES.c
@@ -34,7 +32,7 @@ def make(
     return code
 
 
-def make_link(db: Session, keys: KeySet, kind: Kind, account_id: int, now: datetime) -> str:
+def make_link(db: Connection, keys: KeySet, kind: Kind, account_id: int, now: datetime) -> str:
     """What the address of a link that sets a new password ends in; the link before it is no longer good."""
     code = secrets.token_hex(24)
     # It can't be guessed: no number of tries makes it void, or anybody could.
@@ -42,7 +40,7 @@ def make_link(db: Session, keys: KeySet, kind: Kind, account_id: int, now: datet
     return code
 
 
-def is_link(db: Session, keys: KeySet, kind: Kind, account_id: int, code: str, now: datetime) -> bool:
+def is_link(db: Connection, keys: KeySet, kind: Kind, account_id: int, code: str, now: datetime) -> bool:
     """Whether a link is still good; nothing is used up."""
     columns = CODES.c
     mine = (columns.kind == kind.name) & (columns.account_id == account_id) & (columns.purpose == LINK)
@@ -50,7 +48,7 @@ def is_link(db: Session, keys: KeySet, kind: Kind, account_id: int, code: str, n
     return kept is not None and keys.is_fingerprint(kept, LINK, _text(kind, account_id, code))
 
 
-def void_resets(db: Session, kind: Kind, account_id: int) -> None:
+def void_resets(db: Connection, kind: Kind, account_id: int) -> None:
     """Make void what was sent to set a new password: by now it may be somebody else who reads it."""
     columns = CODES.c
     resets = [LINK, *(f"reset {contact}" for contact in kind.contacts)]
@@ -60,7 +58,7 @@ def void_resets(db: Session, kind: Kind, account_id: int) -> None:
 
 
 def _keep(
-    db: Session,
+    db: Connection,
     keys: KeySet,
     kind: Kind,
     account_id: int,
@@ -81,7 +79,7 @@ def _keep(
     db.execute(insert_into(db, CODES).values(whose | made).on_conflict_do_update(index_elements=list(whose), set_=made))
 
 
-def use(db: Session, keys: KeySet, kind: Kind, account_id: int, purpose: str, code: str, now: datetime) -> bool:
+def use(db: Connection, keys: KeySet, kind: Kind, account_id: int, purpose: str, code: str, now: datetime) -> bool:
     """Whether `code` is good. A good one is used up; a wrong one costs a try."""
     columns = CODES.c
     # The try is taken before the code is compared: of many tries at once none is free.

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    Connection,
     Select,
     Table,
     and_,
@@ -31,17 +32,21 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.orm import Session
 from sqlalchemy.sql.expression import Subquery
 
 from models import clock
 from models.database import insert_into, is_postgres
-from models.events import EVENTS
-from models.schema import FACETS, KINDS, UTC, Base
+from models.schema import (
+    EVENT_COUNTS,
+    EVENT_MARKS,
+    EVENTS,
+    FACETS,
+    KINDS,
+    SESSION_CHANGES,
+    SESSION_COUNTS,
+    UTC,
+)
 
-TABLES = Base.metadata.tables
-SESSION_COUNTS, SESSION_CHANGES = TABLES["session_counts"], TABLES["session_changes"]
-EVENT_COUNTS, EVENT_MARKS = TABLES["event_counts"], TABLES["event_marks"]
 HOUR = 3_600_000_000
 MOST_AT_ONCE = 500
 KEYS = ("kind", *FACETS)
@@ -57,14 +62,14 @@ def sessions_by_make() -> Subquery:
     return union_all(*parts).subquery("made")
 
 
-def count_sessions(db: Session, kind: str, facets: Mapping[str, str]) -> int:
+def count_sessions(db: Connection, kind: str, facets: Mapping[str, str]) -> int:
     """How many rows there are, those that expired and wait to be swept among them."""
     made = sessions_by_make().c
     wanted = [made.kind == kind, *(made[name] == value for name, value in facets.items())]
     return int(db.scalar(select(func.coalesce(func.sum(made.count), 0)).where(*wanted)) or 0)
 
 
-def fold_sessions(db: Session) -> int:
+def fold_sessions(db: Connection) -> int:
     """Add up to MOST_AT_ONCE changes to the counts; how many those were."""
     oldest = select(SESSION_CHANGES.c.id).order_by(SESSION_CHANGES.c.id).limit(MOST_AT_ONCE)
     if is_postgres(db):
@@ -84,7 +89,7 @@ def fold_sessions(db: Session) -> int:
     return len(taken)
 
 
-def recount_sessions(db: Session) -> None:
+def recount_sessions(db: Connection) -> None:
     """Count the rows anew."""
     for table in (SESSION_COUNTS, SESSION_CHANGES):
         db.execute(delete(table))
@@ -97,7 +102,7 @@ def recount_sessions(db: Session) -> None:
 # Events.
 
 
-def is_new(db: Session) -> ColumnElement[bool]:
+def is_new(db: Connection) -> ColumnElement[bool]:
     """Which events were not added up yet."""
     mark = select(EVENT_MARKS.c.mark).scalar_subquery()
     return EVENTS.c.tx >= mark if is_postgres(db) else EVENTS.c.id >= mark
@@ -112,7 +117,7 @@ def _by_hour(*conditions: ColumnElement[bool]) -> Any:
     return counted.group_by(literal_column("1"), literal_column("2"), literal_column("3"), literal_column("4"))
 
 
-def events_by_hour(db: Session, since: int, until: int) -> Subquery:
+def events_by_hour(db: Connection, since: int, until: int) -> Subquery:
     """How many events of each sort there are in the whole hours from `since` up to `until`, in microseconds."""
     kept = select(
         type_coerce(EVENT_COUNTS.c.at, BigInteger).label("at"),
@@ -131,7 +136,7 @@ def events_between(since: int, until: int) -> Select[Any]:
     return select(columns.type, cause, func.count()).where(*between).group_by(literal_column("1"), literal_column("2"))
 
 
-def fold_events(db: Session) -> int:
+def fold_events(db: Connection) -> int:
     """Add what was logged since the last time to the counts; how many sorts and hours that were."""
     # Two that do so at once wait for each other.
     marked = db.execute(select(EVENT_MARKS.c.mark).with_for_update()).scalar_one()
@@ -155,7 +160,7 @@ def fold_events(db: Session) -> int:
     return len(rows)
 
 
-def recount_events(db: Session) -> None:
+def recount_events(db: Connection) -> None:
     """Count the log anew."""
     db.execute(delete(EVENT_COUNTS))
     if is_postgres(db):
@@ -169,7 +174,7 @@ def recount_events(db: Session) -> None:
     db.execute(update(EVENT_MARKS).values(mark=newest))
 
 
-def forget_events(db: Session, before: datetime, most: int) -> int:
+def forget_events(db: Connection, before: datetime, most: int) -> int:
     """Delete up to `most` of the events from before `before`, and take them off the counts; how many those were."""
     columns = EVENTS.c
     mark = select(EVENT_MARKS.c.mark).scalar_subquery()
@@ -194,7 +199,7 @@ def forget_events(db: Session, before: datetime, most: int) -> int:
 
 
 def count_events(
-    db: Session, since: datetime | None, until: datetime | None, allowed: ColumnElement[bool], **asked: str | None
+    db: Connection, since: datetime | None, until: datetime | None, allowed: ColumnElement[bool], **asked: str | None
 ) -> int | None:
     """How many events there are of a type, cause and kind, from `since` up to `until`; None where not `allowed`."""
     begin = 0 if since is None else clock.to_microseconds(since)
@@ -217,13 +222,13 @@ def count_events(
     return None if found is None else sum(int(part) for part in found)
 
 
-def fold(db: Session) -> int:
+def fold(db: Connection) -> int:
     """Add up what came since; how much is surely left for the next call."""
     fold_events(db)
     return fold_sessions(db) // MOST_AT_ONCE
 
 
-def _add(db: Session, table: Table, rows: list[dict[str, Any]]) -> None:
+def _add(db: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
     """Add each row's count to the one that is there."""
     if not rows:
         return

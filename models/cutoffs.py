@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import func, literal, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, func, literal, select, update
 
 from models import clock, events
 from models.database import is_postgres
 from models.events import Type
 from models.origins import Origin
-from models.principals import CUTOFFS, Principal, cut_at, may_act, may_see
-from models.schema import KINDS, UTC, Kind
+from models.principals import Principal, cut_at, may_act, may_see
+from models.schema import CUTOFFS, KINDS, UTC, Kind
 
 
 def cut(
-    db: Session,
+    db: Connection,
     principal: Principal,
     kinds: Sequence[Kind],
     before: datetime | None,
@@ -60,14 +59,14 @@ def cut(
     return at
 
 
-def is_waiting(db: Session, kind: Kind) -> bool:
+def is_waiting(db: Connection, kind: Kind) -> bool:
     """Whether any session of `kind` that a cut-off ended waits to be swept."""
     columns = kind.sessions.c
     # The oldest alone, by the index: PostgreSQL would look at every row for one that is as old as a subquery says.
     return bool(db.scalar(select(columns.created_at <= cut_at(kind)).order_by(columns.created_at).limit(1)))
 
 
-def count_waiting(db: Session, principal: Principal, now: datetime) -> int | None:
+def count_waiting(db: Connection, principal: Principal, now: datetime) -> int | None:
     """How many sessions that a cut-off ended wait to be swept; None where the principal may not see that."""
     if not db.scalar(select(may_see(principal, now))):
         return None

@@ -7,24 +7,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
-from sqlalchemy import ClauseElement, Dialect, Table, exc
+from sqlalchemy import ClauseElement, Connection, Dialect, Table, exc
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from models import migrating
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Query = Callable[Concatenate[Session, P], T]
+Query = Callable[Concatenate[Connection, P], T]
 
 
-def is_postgres(db: Session) -> bool:
+def is_postgres(db: Connection) -> bool:
     """Which of the two databases it is."""
-    return db.get_bind().dialect.name == "postgresql"
+    return db.dialect.name == "postgresql"
 
 
-def insert_into(db: Session, table: Table) -> Any:
+def insert_into(db: Connection, table: Table) -> Any:
     """An INSERT that may say what happens on a conflict: each of the two databases has one of its own."""
     return (postgresql if is_postgres(db) else sqlite).insert(table)
 
@@ -54,9 +53,9 @@ class Statement:
         text, names, own = compiled
         return text, [own[name] if name in own else values[name] for name in names]
 
-    def run(self, db: Session, *values: dict[str, Any]) -> Sequence[Sequence[Any]]:
+    def run(self, db: Connection, *values: dict[str, Any]) -> Sequence[Sequence[Any]]:
         """The rows that it gives in `db`'s transaction; with several `values` it runs once for each."""
-        connection = db.connection()
+        connection = db
         prepared = [self.prepare(connection.dialect, one) for one in values]
         text, errors = prepared[0][0], connection.dialect.loaded_dbapi.Error
         cursor = connection.connection.cursor()
@@ -120,7 +119,7 @@ class Database(ABC):
 
     async def is_current(self) -> bool:
         """Whether the tables are what this version expects."""
-        return await self.read(lambda db: migrating.is_current(db.connection()))
+        return await self.read(lambda db: migrating.is_current(db))
 
     @abstractmethod
     async def close(self) -> None:

@@ -11,8 +11,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import insert, text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, insert, text
 
 from models import clock, events
 from models.database import Database
@@ -306,7 +305,7 @@ async def fill(database: Database, passwords: Passwords, places: Places) -> str:
     return HOW_TO
 
 
-def _insert(db: Session, house: _House) -> None:
+def _insert(db: Connection, house: _House) -> None:
     newest: dict[str, int] = {}
     for kind in KINDS.values():
         people = [person for person in house.people if person.kind is kind]
@@ -316,7 +315,7 @@ def _insert(db: Session, house: _House) -> None:
         newest[kind.sessions.name] = max(started.id for started in house.started if started.owner.kind is kind)
     events.append(db, *house.list_events())
     # The ids were given here, and those of ended sessions are in no row: the next must come after them all.
-    if db.connection().dialect.name == "sqlite":
+    if db.dialect.name == "sqlite":
         move = text("UPDATE sqlite_sequence SET seq = :newest WHERE name = :table")
     else:
         move = text("SELECT setval(pg_get_serial_sequence(:table, 'id'), :newest)")

@@ -12,16 +12,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Table, false, func, or_, select, true, tuple_, union
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Connection, Select, Table, false, func, or_, select, true, tuple_, union
 
 from models import clock, counts, cutoffs
 from models.database import Database
-from models.events import EVENTS
 from models.filters import AccountFilter, EventFilter, SessionFilter, Term, begins_of_account
 from models.paging import RANKS, Cursor, Page, Place
 from models.principals import Principal, cut_at, is_live, may_see
-from models.schema import FACETS, KINDS, Kind, Row
+from models.schema import EVENTS, FACETS, KINDS, Kind, Row
 
 # So many rows are read and sorted rather than a list walked.
 FEW = 4000
@@ -74,14 +72,14 @@ async def count_sessions(database: Database, principal: Principal, sought: Sessi
 
 
 def list_session_ids(
-    db: Session, kind: Kind, sought: SessionFilter, now: datetime, place: Place, most: int
+    db: Connection, kind: Kind, sought: SessionFilter, now: datetime, place: Place, most: int
 ) -> Sequence[Row]:
     """The ids of live sessions of `kind`, each with when it was started; for whoever was allowed to end them."""
     return _find_sessions(db, kind, sought, now, place, most, true(), is_counted=False)[1]
 
 
 def _read_sessions(
-    db: Session, principal: Principal, kind: Kind, sought: SessionFilter, now: datetime, place: Place, most: int
+    db: Connection, principal: Principal, kind: Kind, sought: SessionFilter, now: datetime, place: Place, most: int
 ) -> tuple[int, list[Row]] | None:
     allowed = may_see(principal, now)
     if not db.scalar(select(allowed)):
@@ -91,7 +89,7 @@ def _read_sessions(
     return total, [{**row, "kind": kind.name} for row in rows]
 
 
-def _show_sessions(db: Session, principal: Principal, found: Sequence[Row], now: datetime) -> list[Row]:
+def _show_sessions(db: Connection, principal: Principal, found: Sequence[Row], now: datetime) -> list[Row]:
     """All of the sessions that were found and are still there, in their order, each with its account."""
     shown: dict[tuple[str, int], Row] = {}
     for kind in KINDS.values():
@@ -130,7 +128,7 @@ def _sort_column(sought: SessionFilter) -> str:
 
 
 def _find_sessions(
-    db: Session,
+    db: Connection,
     kind: Kind,
     sought: SessionFilter,
     now: datetime,
@@ -191,7 +189,7 @@ def _unindexed(kind: Kind, found: Select[Any]) -> Select[Any]:
     return found.with_hint(kind.accounts, "NOT INDEXED", "sqlite")
 
 
-def _plan(db: Session, kind: Kind, facets: dict[str, str], terms: list[Term]) -> _Plan:
+def _plan(db: Connection, kind: Kind, facets: dict[str, str], terms: list[Term]) -> _Plan:
     """By which index the fewest rows are read, and how many those are at most; past FEW they are not counted."""
     plan = _Plan("make" if facets else None, counts.count_sessions(db, kind.name, facets))
     for term in terms:
@@ -213,7 +211,7 @@ def _has_make(kind: Kind, facets: dict[str, str]) -> ColumnElement[bool]:
 
 
 def _count_sessions(
-    db: Session,
+    db: Connection,
     kind: Kind,
     facets: dict[str, str],
     asked: list[ColumnElement[bool]],
@@ -243,7 +241,7 @@ def _count_sessions(
     return int(found[0]) - int(found[1]) if found else 0
 
 
-def _find_accounts(db: Session, kind: Kind, q: str) -> list[int]:
+def _find_accounts(db: Connection, kind: Kind, q: str) -> list[int]:
     """The accounts that `q` is the beginning of; raises TooWide."""
     found = list(db.scalars(_matching(kind, q).limit(MOST_ACCOUNTS + 1)))
     if len(found) > MOST_ACCOUNTS:
@@ -263,7 +261,7 @@ async def list_choices(
     return await database.scan(_read_choices, principal, now)
 
 
-def _read_choices(db: Session, principal: Principal, now: datetime) -> dict[str, list[tuple[str, int]]] | None:
+def _read_choices(db: Connection, principal: Principal, now: datetime) -> dict[str, list[tuple[str, int]]] | None:
     made: dict[str, dict[str, int]] = {name: {} for name in FACETS}
     if not db.scalar(select(may_see(principal, now))):
         return None
@@ -315,13 +313,13 @@ async def get_account(
     return await database.scan(_read_account, principal, kind, account_id, now)
 
 
-def _read_account(db: Session, principal: Principal, kind: Kind, account_id: int, now: datetime) -> Row | None:
+def _read_account(db: Connection, principal: Principal, kind: Kind, account_id: int, now: datetime) -> Row | None:
     rows = _show_accounts(db, principal, kind, [kind.accounts.c.id == account_id], now)
     return rows[0] if rows else None
 
 
 def _read_accounts(
-    db: Session, principal: Principal, kind: Kind, sought: AccountFilter, now: datetime, place: Place, most: int
+    db: Connection, principal: Principal, kind: Kind, sought: AccountFilter, now: datetime, place: Place, most: int
 ) -> Page | None:
     columns = kind.accounts.c
     total = _count_accounts(db, principal, kind, sought, now)
@@ -347,7 +345,9 @@ def _read_accounts(
     return place.cut(rows, most, is_descending, key, total)
 
 
-def _count_accounts(db: Session, principal: Principal, kind: Kind, sought: AccountFilter, now: datetime) -> int | None:
+def _count_accounts(
+    db: Connection, principal: Principal, kind: Kind, sought: AccountFilter, now: datetime
+) -> int | None:
     accounts = kind.accounts
 
     def count(sought: AccountFilter) -> int | None:
@@ -370,7 +370,7 @@ def _count_accounts(db: Session, principal: Principal, kind: Kind, sought: Accou
 
 
 def _show_accounts(
-    db: Session, principal: Principal, kind: Kind, wanted: list[ColumnElement[bool]], now: datetime
+    db: Connection, principal: Principal, kind: Kind, wanted: list[ColumnElement[bool]], now: datetime
 ) -> list[Row]:
     accounts, sessions = kind.accounts, kind.sessions.c
     shown = [column for column in accounts.c if column.name != "password_hash"]
@@ -413,13 +413,13 @@ def _event_key(row: Row) -> Cursor:
 
 
 def _read_some_events(
-    db: Session, principal: Principal, sought: EventFilter, now: datetime, place: Place, most: int
+    db: Connection, principal: Principal, sought: EventFilter, now: datetime, place: Place, most: int
 ) -> list[Row]:
     return _find_events(db, principal, sought, now, place, most, _plan_events(db, sought.terms()))
 
 
 def _read_events(
-    db: Session, principal: Principal, sought: EventFilter, now: datetime, place: Place, most: int
+    db: Connection, principal: Principal, sought: EventFilter, now: datetime, place: Place, most: int
 ) -> Page | None:
     terms = sought.terms()
     plan = _plan_events(db, terms)
@@ -437,7 +437,7 @@ def _read_events(
     return place.cut(rows, most, True, _event_key, total)
 
 
-def _plan_events(db: Session, terms: list[Term]) -> _Plan:
+def _plan_events(db: Connection, terms: list[Term]) -> _Plan:
     plan = _Plan(None, FEW + 1)
     for term in terms:
         if term.index is None or plan.is_few:
@@ -451,7 +451,7 @@ def _plan_events(db: Session, terms: list[Term]) -> _Plan:
 
 
 def _find_events(
-    db: Session, principal: Principal, sought: EventFilter, now: datetime, place: Place, most: int, plan: _Plan
+    db: Connection, principal: Principal, sought: EventFilter, now: datetime, place: Place, most: int, plan: _Plan
 ) -> list[Row]:
     columns, terms = EVENTS.c, sought.terms()
     wanted = [term.condition for term in terms]
@@ -479,7 +479,7 @@ def _find_events(
     ]
 
 
-def _read_labels(db: Session, rows: Sequence[Row]) -> dict[tuple[str, int], str]:
+def _read_labels(db: Connection, rows: Sequence[Row]) -> dict[tuple[str, int], str]:
     """What the accounts of these events are called, by kind and id."""
     labels: dict[tuple[str, int], str] = {}
     named = {(row["kind"], row["account_id"]) for row in rows} | {(row["by_kind"], row["by_id"]) for row in rows}

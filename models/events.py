@@ -7,17 +7,15 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, bindparam, insert, select
-from sqlalchemy.orm import Session
+from sqlalchemy import BigInteger, Connection, bindparam, insert, select
 
 from models import clock
 from models.database import Statement
 from models.networks import make_key
 from models.origins import Origin
 from models.principals import Principal, is_proven
-from models.schema import Base, Kind, Row
+from models.schema import EVENTS, Kind, Row
 
-EVENTS = Base.metadata.tables["events"]
 _VALUES = {
     column.name: bindparam(column.name, type_=BigInteger() if column.name == "at" else column.type)
     for column in EVENTS.c
@@ -105,13 +103,13 @@ def make(
     }
 
 
-def append(db: Session, *made: dict[str, Any]) -> None:
+def append(db: Connection, *made: dict[str, Any]) -> None:
     """Write events to the log."""
     _APPEND.run(db, *made)
 
 
 def list_own(
-    db: Session, principal: Principal, session_id: int | None, before: int | None, most: int, now: datetime
+    db: Connection, principal: Principal, session_id: int | None, before: int | None, most: int, now: datetime
 ) -> Sequence[Row]:
     """The latest `most` events of the principal's account, or of one of its sessions, that are older than the
     event `before`; newest first."""

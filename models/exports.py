@@ -5,15 +5,10 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from sqlalchemy import Table, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Table, select
 
-from models.codes import CODES
-from models.events import EVENTS
-from models.known_devices import KNOWN_DEVICES
-from models.pictures import PICTURES
 from models.principals import Principal
-from models.schema import Row
+from models.schema import CODES, EVENTS, KNOWN_DEVICES, PICTURES, Row
 
 # What proves somebody, and what only means something inside: neither is about the person.
 LEFT_OUT = frozenset(
@@ -24,7 +19,7 @@ LEFT_OUT = frozenset(
 )  # fmt: skip
 
 
-def gather(db: Session, principal: Principal) -> dict[str, Any]:
+def gather(db: Connection, principal: Principal) -> dict[str, Any]:
     """The account's rows in every table, without what would sign somebody in."""
     kind = principal.kind
     account = db.execute(select(kind.accounts).where(kind.accounts.c.id == principal.account_id)).mappings().one()

@@ -11,9 +11,8 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, and_, false, literal, literal_column
 
 from models import clock
-from models.events import EVENTS
 from models.networks import Network
-from models.schema import FACETS, LONGEST_DEVICE_KEY, UNCONFIRMED, USER, UTC, Kind, KindName, fold_text
+from models.schema import EVENTS, FACETS, LONGEST_DEVICE_KEY, UNCONFIRMED, USER, UTC, Kind, KindName, fold_text
 
 SessionSort = Literal["-started", "started", "-seen", "seen"]
 AccountSort = Literal["-created", "created", "surname"]

@@ -14,23 +14,21 @@ from enum import StrEnum
 from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import ParamSpec, TypeVar
 
-from sqlalchemy import delete, func, insert, select, text, union_all
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, delete, func, insert, select, text, union_all
 
 from models import accounts, events, known_devices
 from models.accounts import Contact
 from models.database import Query, is_postgres
-from models.events import EVENTS, Type
+from models.events import Type
 from models.keys import KeySet
 from models.origins import Origin
 from models.principals import Principal
-from models.schema import Base, Kind, Row
+from models.schema import EVENTS, GUESSES, Kind, Row
 from models.settings import GuessSettings
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-GUESSES = Base.metadata.tables["guesses"]
 # An IPv6 customer has at least this network to himself, and 2^64 addresses in it.
 IPV6_PREFIX = 64
 
@@ -85,7 +83,7 @@ def network_of(ip: str) -> str:
 
 
 def admit(
-    db: Session,
+    db: Connection,
     keys: KeySet,
     purpose: Purpose,
     kinds: Sequence[Kind],
@@ -110,14 +108,14 @@ def admit(
     return _admit(db, purpose, _fingerprint(keys, purpose, whose), network, origin, found, is_known, settings, now)
 
 
-def admit_registering(db: Session, keys: KeySet, origin: Origin, settings: GuessSettings, now: datetime) -> Guess:
+def admit_registering(db: Connection, keys: KeySet, origin: Origin, settings: GuessSettings, now: datetime) -> Guess:
     """Let somebody register; raises TooMany. Counted by network alone, whatever comes of it, unless it is released."""
     target = _fingerprint(keys, Purpose.REGISTER, network_of(origin.ip))
     return _admit(db, Purpose.REGISTER, target, None, origin, [], False, settings, now)
 
 
 def admit_principal(
-    db: Session,
+    db: Connection,
     keys: KeySet,
     purpose: Purpose,
     principal: Principal,
@@ -137,7 +135,7 @@ def admit_principal(
 
 
 def settle(
-    db: Session,
+    db: Connection,
     guess: Guess,
     now: datetime,
     query: Query[P, T],
@@ -154,7 +152,7 @@ def settle(
     return result
 
 
-def refuse(db: Session, guess: Guess, now: datetime) -> None:
+def refuse(db: Connection, guess: Guess, now: datetime) -> None:
     """Write to the log that the guess was wrong, or that what it asked for was sent."""
     release(db, guess)
     kind, row = next(((kind, row) for kind, row in guess.accounts if row), guess.accounts[0])
@@ -170,19 +168,19 @@ def refuse(db: Session, guess: Guess, now: datetime) -> None:
     events.append(db, made | {"target": guess.target, "network": guess.network})
 
 
-def release(db: Session, guess: Guess) -> None:
+def release(db: Connection, guess: Guess) -> None:
     """Count the guess no longer: it was right, or was none."""
     db.execute(delete(GUESSES).where(GUESSES.c.id == guess.id))
 
 
-def sweep(db: Session, settings: GuessSettings, now: datetime) -> int:
+def sweep(db: Connection, settings: GuessSettings, now: datetime) -> int:
     """Forget the guesses that count no longer: registrations, and those whose server died in the middle; how many."""
     forgotten = delete(GUESSES).where(GUESSES.c.at <= now - settings.forget).returning(GUESSES.c.id)
     return len(db.scalars(forgotten).all())
 
 
 def _admit(
-    db: Session,
+    db: Connection,
     purpose: Purpose,
     target: str,
     network: str | None,
@@ -208,7 +206,7 @@ def _admit(
     return Guess(db.scalars(made).one(), purpose, target, network, origin, found, is_known)
 
 
-def _wait(db: Session, column: str, value: str, free: int, settings: GuessSettings, now: datetime) -> timedelta:
+def _wait(db: Connection, column: str, value: str, free: int, settings: GuessSettings, now: datetime) -> timedelta:
     """How long the next try waits by one of its two counts."""
     tries = union_all(
         *(

@@ -8,8 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import insert, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, insert, select, update
 
 from models import clock, desk, sessions
 from models.chores import Chore
@@ -18,9 +17,8 @@ from models.filters import SessionFilter
 from models.origins import Origin
 from models.paging import RANKS, Cursor, Place
 from models.principals import Principal, is_usable, may_act, may_see
-from models.schema import KINDS, USER, Base, Kind, Row
+from models.schema import JOBS, KINDS, USER, Kind, Row
 
-JOBS = Base.metadata.tables["jobs"]
 # A worker that does not come back in time is taken for dead.
 LEASE = timedelta(seconds=10)
 LOOK_SECONDS = 2
@@ -31,7 +29,7 @@ FOUND_AT_ONCE = 200
 
 
 def start(
-    db: Session,
+    db: Connection,
     principal: Principal,
     sought: SessionFilter,
     total: int,
@@ -60,14 +58,14 @@ def start(
     return _show(db.execute(made.returning(*JOBS.c)).mappings().one())
 
 
-def get(db: Session, principal: Principal, job_id: int, now: datetime) -> Row | None:
+def get(db: Connection, principal: Principal, job_id: int, now: datetime) -> Row | None:
     """One job with its `state`; None where there is none, or the principal may not see it."""
     found = select(JOBS).where(JOBS.c.id == job_id, may_see(principal, now))
     row = db.execute(found).mappings().first()
     return _show(row) if row else None
 
 
-def list_latest(db: Session, principal: Principal, most: int, now: datetime) -> list[Row] | None:
+def list_latest(db: Connection, principal: Principal, most: int, now: datetime) -> list[Row] | None:
     """The latest jobs, newest first; None where the principal may not see them."""
     if not db.scalar(select(may_see(principal, now))):
         return None
@@ -84,7 +82,7 @@ def _show(row: Row) -> Row:
     return shown
 
 
-def _take(db: Session, now: datetime) -> Row | None:
+def _take(db: Connection, now: datetime) -> Row | None:
     """The oldest job that nobody works on, which is ours until the lease is over."""
     columns = JOBS.c
     is_free = columns.taken_until.is_(None) | (columns.taken_until <= now)
@@ -102,7 +100,7 @@ def _take(db: Session, now: datetime) -> Row | None:
 
 
 def _end(
-    db: Session, job: Row, kind: Kind, ids: Sequence[int], seen_to: datetime | None, place: str | None, now: datetime
+    db: Connection, job: Row, kind: Kind, ids: Sequence[int], seen_to: datetime | None, place: str | None, now: datetime
 ) -> Row | None:
     """End some of a job's sessions and remember how far it is; None where it is another's by now, or over."""
     columns, users = JOBS.c, USER.accounts.c

@@ -5,15 +5,13 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime
 
-from sqlalchemy import BigInteger, and_, bindparam, delete, func, insert, select
-from sqlalchemy.orm import Session
+from sqlalchemy import BigInteger, Connection, and_, bindparam, delete, func, insert, select
 
 from models import clock
 from models.database import Statement
 from models.origins import Origin
-from models.schema import Base, Kind
+from models.schema import KNOWN_DEVICES, Kind
 
-KNOWN_DEVICES = Base.metadata.tables["known_devices"]
 COUNTRY = "country "
 # So many are remembered of an account, those met last.
 MOST = 200
@@ -42,7 +40,7 @@ _REMEMBER = Statement(
 _TRIM = Statement(delete(KNOWN_DEVICES).where(_MINE, _COLUMNS.id < select(func.min(_KEPT.c.id)).scalar_subquery()))
 
 
-def meet(db: Session, kind: Kind, account_id: int, device_id: str | None, origin: Origin, now: datetime) -> str:
+def meet(db: Connection, kind: Kind, account_id: int, device_id: str | None, origin: Origin, now: datetime) -> str:
     """Remember where a sign-in comes from; "device" or "country" where it is new to the account, else "".
 
     A device is known by its own id: a browser's is in a cookie that outlives its sessions, so that somebody
@@ -70,13 +68,13 @@ def meet(db: Session, kind: Kind, account_id: int, device_id: str | None, origin
     return "country" if has_country else ""
 
 
-def is_known(db: Session, kind: Kind, account_id: int, device_id: str) -> bool:
+def is_known(db: Connection, kind: Kind, account_id: int, device_id: str) -> bool:
     """Whether the account has signed in on the device of this id, or trusts it."""
     mark = _mark_id(device_id)
     return bool(_FIND.run(db, {"kind": kind.name, "account_id": account_id, "mark": mark, "other": TRUSTED + mark}))
 
 
-def trust(db: Session, kind: Kind, account_id: int, device_id: str, now: datetime) -> None:
+def trust(db: Connection, kind: Kind, account_id: int, device_id: str, now: datetime) -> None:
     """Trust a device that the account proved itself on without signing in; its first sign-in is news all the same."""
     if not is_known(db, kind, account_id, device_id):
         mark, at = TRUSTED + _mark_id(device_id), clock.to_microseconds(now)

@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from sqlalchemy import delete, insert, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, delete, insert, select, update
 
 from models.keys import KeySet
-from models.schema import Base
-
-MESSAGES = Base.metadata.tables["messages"]
+from models.schema import MESSAGES
 
 # Whoever takes a message has so long to send it before another tries.
 LEASE = timedelta(minutes=2)
@@ -44,7 +41,7 @@ class Taken:
     letter: Letter | None
 
 
-def queue(db: Session, keys: KeySet, letter: Letter, now: datetime) -> None:
+def queue(db: Connection, keys: KeySet, letter: Letter, now: datetime) -> None:
     """Have `letter` sent once this transaction is committed."""
     sealed = keys.seal(json.dumps([letter.subject, letter.text]))
     db.execute(
@@ -54,7 +51,7 @@ def queue(db: Session, keys: KeySet, letter: Letter, now: datetime) -> None:
     )
 
 
-def take(db: Session, keys: KeySet, now: datetime, most: int) -> list[Taken]:
+def take(db: Connection, keys: KeySet, now: datetime, most: int) -> list[Taken]:
     """Up to `most` letters that are due; nobody else takes them before the lease is over."""
     columns = MESSAGES.c
     due = select(columns.id).where(columns.due_at <= now).order_by(columns.due_at).limit(most)
@@ -72,12 +69,12 @@ def take(db: Session, keys: KeySet, now: datetime, most: int) -> list[Taken]:
     return taken
 
 
-def finish(db: Session, message_id: int) -> None:
+def finish(db: Connection, message_id: int) -> None:
     """Forget a letter that was sent or given up."""
     db.execute(delete(MESSAGES).where(MESSAGES.c.id == message_id))
 
 
-def retry(db: Session, taken: Taken, now: datetime) -> bool:
+def retry(db: Connection, taken: Taken, now: datetime) -> bool:
     """Have a letter tried again after a wait that doubles; False where it is given up."""
     if now - taken.created_at > GIVE_UP_AFTER:
         finish(db, taken.id)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import func, literal_column, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, func, literal_column, select
 
 from models import clock, counts, desk
 from models.database import Database
@@ -73,7 +72,7 @@ async def read_series(database: Database, principal: Principal, span: Span, now:
 
 
 def _read_happened(
-    db: Session, principal: Principal, since: datetime, now: datetime
+    db: Connection, principal: Principal, since: datetime, now: datetime
 ) -> dict[tuple[str, str], int] | None:
     """How many events of each type and cause there were since `since`."""
     begin = clock.to_microseconds(since)
@@ -89,7 +88,7 @@ def _read_happened(
     return happened
 
 
-def _read_series(db: Session, principal: Principal, span: Span, now: datetime) -> list[Point] | None:
+def _read_series(db: Connection, principal: Principal, span: Span, now: datetime) -> list[Point] | None:
     number, hours = SPANS[span]
     step = hours * counts.HOUR
     last = clock.to_microseconds(now) // step * step

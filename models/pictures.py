@@ -7,14 +7,11 @@ import io
 import struct
 from datetime import datetime
 
-from sqlalchemy import delete, insert, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, delete, insert, select
 
 from models import accounts
 from models.principals import Principal, is_proven
-from models.schema import Base, Kind
-
-PICTURES = Base.metadata.tables["pictures"]
+from models.schema import PICTURES, Kind
 
 LARGEST = 2 * 1024 * 1024
 SIDE = 256
@@ -51,7 +48,7 @@ def make(content: bytes) -> bytes:
     return made.getvalue()
 
 
-def put(db: Session, principal: Principal, jpeg: bytes | None, now: datetime) -> bool:
+def put(db: Connection, principal: Principal, jpeg: bytes | None, now: datetime) -> bool:
     """Keep the account's picture, in place of the last one; none takes it away. False where its session has ended."""
     kind, columns = principal.kind, PICTURES.c
     file = f"{hashlib.sha256(jpeg).hexdigest()[:32]}.jpeg" if jpeg else None
@@ -64,7 +61,7 @@ def put(db: Session, principal: Principal, jpeg: bytes | None, now: datetime) ->
     return True
 
 
-def get(db: Session, kind: Kind, account_id: int, file: str) -> bytes | None:
+def get(db: Connection, kind: Kind, account_id: int, file: str) -> bytes | None:
     """An account's picture by the name that its address has; None where there is none of that name."""
     columns = PICTURES.c
     return db.scalar(

@@ -11,7 +11,7 @@ from typing import Any
 
 import asyncpg
 from sqlalchemy import event, exc, make_url
-from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from models import migrating
 from models.database import Database, DatabaseUnavailable, Happened, P, Query, Statement, T, is_unavailable
@@ -160,7 +160,7 @@ class PostgresDatabase(Database):
     async def _run(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         for attempt in range(TRIES):
             try:
-                async with self._turn(), AsyncSession(self._engine) as db, db.begin():
+                async with self._turn(), self._engine.begin() as db:
                     return await db.run_sync(query, *args, **kwargs)
             except exc.DBAPIError as error:
                 if getattr(error.orig, "sqlstate", None) not in TRY_AGAIN or attempt == TRIES - 1:

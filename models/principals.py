@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    Connection,
     FromClause,
     Select,
     and_,
@@ -23,14 +24,11 @@ from sqlalchemy import (
     select,
     type_coerce,
 )
-from sqlalchemy.orm import Session
 
 from models import clock
 from models.database import Database, Statement
-from models.schema import KINDS, USER, UTC, Base, Kind, Role, Row
+from models.schema import CUTOFFS, KINDS, USER, UTC, Kind, Role, Row
 from models.tokens import Claims
-
-CUTOFFS = Base.metadata.tables["cutoffs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +158,7 @@ def _read(claims: Claims, rows: Sequence[Sequence[Any]] | None) -> tuple[Princip
     return Principal(claims.kind, claims.account_id, session_id, role), revision
 
 
-def recognise(db: Session, claims: Claims, now: datetime) -> Row | None:
+def recognise(db: Connection, claims: Claims, now: datetime) -> Row | None:
     """The account of a live session that still has to confirm itself; None where there is no such.
 
     Such an account can do nothing but that, so it is no principal.

@@ -6,31 +6,29 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, false, or_, select
+from sqlalchemy import Connection, delete, false, or_, select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
 
 from models import accounts, codes, events
 from models.accounts import Contact, ContactTaken, TellCode
-from models.codes import CODES
 from models.events import Type
 from models.keys import KeySet
 from models.origins import Origin
 from models.principals import Principal, is_proven
-from models.schema import Row
+from models.schema import CODES, Row
 from models.settings import AccountSettings
 
 FIELDS = ("surname", "name", "patronymic", "address")
 
 
-def change_fields(db: Session, principal: Principal, values: Mapping[str, Any], now: datetime) -> Row | None:
+def change_fields(db: Connection, principal: Principal, values: Mapping[str, Any], now: datetime) -> Row | None:
     """Change what the account says of itself; None where its session has ended."""
     kind = principal.kind
     return accounts.change(db, kind, principal.account_id, now, dict(values), is_proven(principal, now))
 
 
 def ask_contact(
-    db: Session,
+    db: Connection,
     principal: Principal,
     contact: Contact,
     value: str,
@@ -61,7 +59,7 @@ def ask_contact(
     return True
 
 
-def list_asked(db: Session, principal: Principal, now: datetime) -> dict[str, str]:
+def list_asked(db: Connection, principal: Principal, now: datetime) -> dict[str, str]:
     """The new contacts that wait for their codes."""
     columns = CODES.c
     asked: dict[str, str] = {}
@@ -75,7 +73,7 @@ def list_asked(db: Session, principal: Principal, now: datetime) -> dict[str, st
 
 
 def replace_contact(
-    db: Session,
+    db: Connection,
     principal: Principal,
     contact: Contact,
     value: str,
@@ -105,7 +103,7 @@ def replace_contact(
     return True
 
 
-def remove_contact(db: Session, principal: Principal, contact: Contact, origin: Origin, now: datetime) -> bool:
+def remove_contact(db: Connection, principal: Principal, contact: Contact, origin: Origin, now: datetime) -> bool:
     """Take a contact away, with the codes that were sent to it; False where no other one of the account is confirmed:
     whoever has none left could neither be told anything nor set a new password."""
     kind = principal.kind

@@ -11,12 +11,11 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import make_url, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, make_url, select
 
 from models import clock, sessions
-from models.events import EVENTS, Cause
-from models.schema import KINDS
+from models.events import Cause
+from models.schema import EVENTS, KINDS
 from models.settings import Settings
 
 # How many sessions one write ends: others wait for it.
@@ -66,13 +65,13 @@ class Memory:
         return kept
 
 
-def find_newest(db: Session) -> Seen | None:
+def find_newest(db: Connection) -> Seen | None:
     """The newest event; None where nothing happened yet."""
     row = db.execute(select(EVENTS.c.id, EVENTS.c.at).order_by(EVENTS.c.id.desc()).limit(1)).first()
     return Seen(row.id, row.at) if row else None
 
 
-def is_restored(db: Session, seen: Seen | None, since: datetime | None) -> bool:
+def is_restored(db: Connection, seen: Seen | None, since: datetime | None) -> bool:
     """Whether the database is an older one than that in which `seen` was seen, and holds sessions.
 
     Events from before `since` are no longer kept: that one of them is missing says nothing.
@@ -84,12 +83,12 @@ def is_restored(db: Session, seen: Seen | None, since: datetime | None) -> bool:
     return any(db.scalar(select(kind.sessions.c.id).limit(1)) is not None for kind in KINDS.values())
 
 
-def find_to_remember(db: Session, seen: Seen | None, since: datetime | None) -> Seen | None:
+def find_to_remember(db: Connection, seen: Seen | None, since: datetime | None) -> Seen | None:
     """The newest event, to be remembered; None while it is undecided what becomes of what was restored."""
     return None if is_restored(db, seen, since) else find_newest(db)
 
 
-def end_some(db: Session, now: datetime) -> int:
+def end_some(db: Connection, now: datetime) -> int:
     """End some of the sessions of a restored database; how many that were."""
     ended = 0
     for kind in KINDS.values():

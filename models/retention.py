@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Table, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Table, select, update
 
-from models.events import EVENTS
-from models.schema import KINDS
+from models.schema import EVENTS, KINDS
 
 # How many rows one write looks at: others wait for it.
 STEP = 200
@@ -19,7 +17,7 @@ ADDRESSES: dict[Table, tuple[str, dict[str, str | None]]] = {
 }
 
 
-def forget_some(db: Session, table: Table, after: int, before: datetime) -> int | None:
+def forget_some(db: Connection, table: Table, after: int, before: datetime) -> int | None:
     """Take the addresses out of some rows that follow the row `after` and are older than `before`.
 
     The last row that was looked at; None where no older one is left.
@@ -40,7 +38,7 @@ class Retention:
     def __init__(self) -> None:
         self.done = dict.fromkeys(ADDRESSES, 0)
 
-    def forget(self, db: Session, table: Table, before: datetime) -> bool:
+    def forget(self, db: Connection, table: Table, before: datetime) -> bool:
         """Take the addresses out of some more rows; whether older ones may be left."""
         last = forget_some(db, table, self.done[table], before)
         self.done[table] = last or self.done[table]

@@ -6,10 +6,12 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
+    Column,
     ColumnElement,
     Dialect,
     ForeignKey,
@@ -20,13 +22,11 @@ from sqlalchemy import (
     String,
     Table,
     TypeDecorator,
-    column,
     false,
     or_,
     text,
     true,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 
 from models import clock
 from models.networks import make_key
@@ -71,18 +71,42 @@ class UTC(TypeDecorator[datetime]):
         return None if value is None else clock.from_microseconds(value)
 
 
-class Base(DeclarativeBase):
-    """Every table; constraints have names that a migration can speak of."""
+# Constraints have names that a migration can speak of.
+METADATA = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
 
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
-            "pk": "pk_%(table_name)s",
-        }
+
+def _has(name: str, type_: Any = String, *more: Any, **options: Any) -> Column[Any]:
+    """A column that has a value in each row."""
+    return Column(name, type_, *more, nullable=False, **options)
+
+
+def _may(name: str, type_: Any = String, **options: Any) -> Column[Any]:
+    """A column that may have none."""
+    return Column(name, type_, **options)
+
+
+def _key(name: str, type_: Any = String) -> Column[Any]:
+    """A part of what names a row."""
+    return Column(name, type_, primary_key=True, autoincrement=False)
+
+
+def _numbered(name: str, *columns: Column[Any] | Index) -> Table:
+    """A table whose rows have an id that is never used again."""
+    return Table(
+        name, METADATA, Column("id", Id, primary_key=True, autoincrement=True), *columns, sqlite_autoincrement=True
     )
-    type_annotation_map: ClassVar[dict[Any, Any]] = {datetime: UTC(), str: String()}
+
+
+def _partial(name: str | None, where: str, *columns: str) -> Index:
+    """An index of the rows that `where` says alone."""
+    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
 
 
 # What the indexes of accounts that still have to confirm themselves say, word for word as queries ask it.
@@ -92,339 +116,248 @@ UNCONFIRMED: dict[KindName, str] = {
 }
 
 
-def _partial(name: str, where: str, *columns: str) -> Index:
-    """An index of the rows that `where` says alone."""
-    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
-
-
-class Numbered:
-    """A row with an id that is never used again."""
-
-    id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=True, sort_order=-1)
-
-
-class Account(Numbered):
-    """What users and clients share."""
-
-    surname: Mapped[str] = mapped_column(default="")
-    # What searches compare.
-    surname_key: Mapped[str] = mapped_column(Plain, default=_given("surname", fold_text), server_default="")
-    name: Mapped[str] = mapped_column(default="")
-    patronymic: Mapped[str] = mapped_column(default="")
-    address: Mapped[str] = mapped_column(default="")
-    phone: Mapped[str | None] = mapped_column(Plain, unique=True)
-    image: Mapped[str | None]
-    # Whether a sign-in on a device never seen before is told to the account by mail or SMS.
-    tells_new_devices: Mapped[bool] = mapped_column(default=True, server_default=true())
-    # The language that its messages are written in; empty: none was told.
-    language: Mapped[str] = mapped_column(default="", server_default="")
-    password_hash: Mapped[str]
-    confirmed_phone: Mapped[bool] = mapped_column(default=False)
-    confirmed_by_staff_at: Mapped[datetime | None]
-    disabled_at: Mapped[datetime | None]
-    created_at: Mapped[datetime]
-    updated_at: Mapped[datetime]
-    # Moved by whatever changes the account or its sessions: names the state an answer was built from.
-    revision: Mapped[int] = mapped_column(BigInteger, default=1)
-
-
-class User(Account, Base):
-    """Staff of the business, and whoever else signs in with e-mail."""
-
-    __tablename__ = "users"
-    __table_args__ = (
-        Index("ix_users_surname_key", "surname_key", "id"),
-        _partial("ix_users_disabled", "disabled_at IS NOT NULL", "id"),
-        _partial("ix_users_unconfirmed", f"disabled_at IS NULL AND {UNCONFIRMED['user']}", "id"),
-        _partial("ix_users_staff", "is_staff OR is_viewer", "id"),
-        {"sqlite_autoincrement": True},
+def _accounts(name: str, kind: KindName, *own: Column[Any] | Index) -> Table:
+    """What users and clients share, and what is a kind's own."""
+    return _numbered(
+        name,
+        _has("surname", default=""),
+        # What searches compare.
+        _has("surname_key", Plain, default=_given("surname", fold_text), server_default=""),
+        _has("name", default=""),
+        _has("patronymic", default=""),
+        _has("address", default=""),
+        _may("phone", Plain, unique=True),
+        _may("image"),
+        # Whether a sign-in on a device never seen before is told to the account by mail or SMS.
+        _has("tells_new_devices", Boolean, default=True, server_default=true()),
+        # The language that its messages are written in; empty: none was told.
+        _has("language", default="", server_default=""),
+        _has("password_hash"),
+        _has("confirmed_phone", Boolean, default=False),
+        _may("confirmed_by_staff_at", UTC),
+        _may("disabled_at", UTC),
+        _has("created_at", UTC),
+        _has("updated_at", UTC),
+        # Moved by whatever changes the account or its sessions: names the state an answer was built from.
+        _has("revision", BigInteger, default=1),
+        *own,
+        Index(f"ix_{name}_surname_key", "surname_key", "id"),
+        _partial(f"ix_{name}_disabled", "disabled_at IS NOT NULL", "id"),
+        _partial(f"ix_{name}_unconfirmed", f"disabled_at IS NULL AND {UNCONFIRMED[kind]}", "id"),
     )
 
-    email: Mapped[str | None] = mapped_column(Plain, unique=True)
-    confirmed_email: Mapped[bool] = mapped_column(default=False)
-    is_staff: Mapped[bool] = mapped_column(default=False)
+
+# Staff of the business, and whoever else signs in with e-mail.
+USERS = _accounts(
+    "users",
+    "user",
+    _may("email", Plain, unique=True),
+    _has("confirmed_email", Boolean, default=False),
+    _has("is_staff", Boolean, default=False),
     # Sees all that staff see, and changes nothing of it.
-    is_viewer: Mapped[bool] = mapped_column(default=False, server_default=false())
+    _has("is_viewer", Boolean, default=False, server_default=false()),
+    _partial("ix_users_staff", "is_staff OR is_viewer", "id"),
+)
 
-
-class Client(Account, Base):
-    """Customers of the business."""
-
-    __tablename__ = "clients"
-    __table_args__ = (
-        Index("ix_clients_surname_key", "surname_key", "id"),
-        _partial("ix_clients_disabled", "disabled_at IS NOT NULL", "id"),
-        _partial("ix_clients_unconfirmed", f"disabled_at IS NULL AND {UNCONFIRMED['client']}", "id"),
-        {"sqlite_autoincrement": True},
-    )
-
+# Customers of the business.
+CLIENTS = _accounts("clients", "client")
 
 # What sessions are counted by.
 FACETS = ("country", "browser", "os", "device_kind")
 
 
-class DeviceSession(Numbered):
-    """A live session; ending it deletes the row.
+def _sessions(name: str, accounts: Table) -> Table:
+    """Live sessions; ending one deletes its row.
 
     No credential is stored: `sid` names the session inside signed tokens.
     """
-
-    __tablename__: str
-    _accounts: ClassVar[str]
-
-    sid: Mapped[str] = mapped_column(unique=True)
-    device: Mapped[str]
-    device_key: Mapped[str] = mapped_column(
-        Plain, default=_given("device", lambda text: fold_text(text)[:LONGEST_DEVICE_KEY]), server_default=""
-    )
-    device_id: Mapped[str | None]
-    name: Mapped[str | None]
-    ip: Mapped[str]
-    # The address as a number of 16 bytes, IPv4 mapped into IPv6: a network is a range of them.
-    ip_key: Mapped[bytes | None] = mapped_column(LargeBinary, default=_given("ip", make_key))
-    browser: Mapped[str]
-    os: Mapped[str]
-    device_kind: Mapped[str]
-    country: Mapped[str]
-    city: Mapped[str]
-    created_at: Mapped[datetime]
-    last_seen_at: Mapped[datetime]
-    expires_at: Mapped[datetime]
-    # Counts the refresh tokens given: only the newest is good, and for a moment the one before it.
-    generation: Mapped[int] = mapped_column(default=1)
-    refreshed_at: Mapped[datetime]
-    # When the account's password was last given in this session; none: it was started without.
-    password_at: Mapped[datetime | None]
-    # "device": the account had never signed in on it; "country": nor ever from there; "": neither.
-    novelty: Mapped[str] = mapped_column(default="", server_default="")
-
-    @declared_attr
-    def account_id(cls) -> Mapped[int]:
-        return mapped_column(Id, ForeignKey(f"{cls._accounts}.id", ondelete="CASCADE"))
-
-    @declared_attr.directive
-    def __table_args__(cls) -> tuple[Any, ...]:  # noqa: N805
-        return (
-            # Each index is a page more to write when a session ends.
-            Index(None, "account_id", "device_id", unique=True),
-            Index(None, "expires_at"),
-            # What staff's lists go by. The first two answer most of a filter by themselves.
-            Index(f"ix_{cls.__tablename__}_started", "created_at", "id", *FACETS),
-            Index(f"ix_{cls.__tablename__}_seen", "last_seen_at", "id", *FACETS, "created_at"),
-            Index(f"ix_{cls.__tablename__}_make", *FACETS, "created_at", "id"),
-            *(Index(f"ix_{cls.__tablename__}_{name}", name, "created_at", "id") for name in ("ip_key", "device_key")),
-            {"sqlite_autoincrement": True},
-        )
-
-
-class UserSession(DeviceSession, Base):
-    """A session of a user."""
-
-    __tablename__ = "user_sessions"
-    _accounts = "users"
-
-
-class ClientSession(DeviceSession, Base):
-    """A session of a client."""
-
-    __tablename__ = "client_sessions"
-    _accounts = "clients"
-
-
-class Event(Numbered, Base):
-    """One thing that happened: who, to whom, when, from where, why."""
-
-    __tablename__ = "events"
-    __table_args__ = (
-        Index(None, "kind", "account_id", "id"),
-        Index(None, "at"),
-        Index(None, "tx", sqlite_where=column("tx").is_not(None)),
-        Index("ix_events_type", "type", "at", "id"),
-        _partial("ix_events_cause", "cause IS NOT NULL", "cause", "at", "id"),
-        _partial("ix_events_by", "by_id IS NOT NULL", "by_kind", "by_id", "at", "id"),
-        _partial("ix_events_ip_key", "ip_key IS NOT NULL", "ip_key", "at", "id"),
-        *(
-            Index(None, name, "at", sqlite_where=column(name).is_not(None), postgresql_where=column(name).is_not(None))
-            for name in ("target", "network")
+    return _numbered(
+        name,
+        _has("account_id", Id, ForeignKey(accounts.c.id, ondelete="CASCADE")),
+        _has("sid", unique=True),
+        _has("device"),
+        _has(
+            "device_key",
+            Plain,
+            default=_given("device", lambda text: fold_text(text)[:LONGEST_DEVICE_KEY]),
+            server_default="",
         ),
-        {"sqlite_autoincrement": True},
+        _may("device_id"),
+        _may("name"),
+        _has("ip"),
+        # The address as a number of 16 bytes, IPv4 mapped into IPv6: a network is a range of them.
+        _may("ip_key", LargeBinary, default=_given("ip", make_key)),
+        _has("browser"),
+        _has("os"),
+        _has("device_kind"),
+        _has("country"),
+        _has("city"),
+        _has("created_at", UTC),
+        _has("last_seen_at", UTC),
+        _has("expires_at", UTC),
+        # Counts the refresh tokens given: only the newest is good, and for a moment the one before it.
+        _has("generation", Integer, default=1),
+        _has("refreshed_at", UTC),
+        # When the account's password was last given in this session; none: it was started without.
+        _may("password_at", UTC),
+        # "device": the account had never signed in on it; "country": nor ever from there; "": neither.
+        _has("novelty", default="", server_default=""),
+        # Each index is a page more to write when a session ends.
+        Index(None, "account_id", "device_id", unique=True),
+        Index(None, "expires_at"),
+        # What staff's lists go by. The first two answer most of a filter by themselves.
+        Index(f"ix_{name}_started", "created_at", "id", *FACETS),
+        Index(f"ix_{name}_seen", "last_seen_at", "id", *FACETS, "created_at"),
+        Index(f"ix_{name}_make", *FACETS, "created_at", "id"),
+        *(Index(f"ix_{name}_{key}", f"{key}", "created_at", "id") for key in ("ip_key", "device_key")),
     )
 
-    at: Mapped[datetime]
-    type: Mapped[str]
-    cause: Mapped[str | None]
-    kind: Mapped[str | None]
-    account_id: Mapped[int | None] = mapped_column(Id)
-    session_id: Mapped[int | None] = mapped_column(Id)
+
+USER_SESSIONS = _sessions("user_sessions", USERS)
+CLIENT_SESSIONS = _sessions("client_sessions", CLIENTS)
+
+# What happened: who, to whom, when, from where, why.
+EVENTS = _numbered(
+    "events",
+    _has("at", UTC),
+    _has("type"),
+    _may("cause"),
+    _may("kind"),
+    _may("account_id", Id),
+    _may("session_id", Id),
     # Who did it; none: the server itself, or somebody who is not signed in.
-    by_kind: Mapped[str | None]
-    by_id: Mapped[int | None] = mapped_column(Id)
-    device: Mapped[str | None]
-    ip: Mapped[str | None]
-    ip_key: Mapped[bytes | None] = mapped_column(LargeBinary, default=_given("ip", make_key))
-    country: Mapped[str | None]
+    _may("by_kind"),
+    _may("by_id", Id),
+    _may("device"),
+    _may("ip"),
+    _may("ip_key", LargeBinary, default=_given("ip", make_key)),
+    _may("country"),
     # In the words of whoever did it.
-    reason: Mapped[str | None]
+    _may("reason"),
     # What a refused guess, or a code that was sent, is counted by (models/guesses.py); keyed hashes.
-    target: Mapped[str | None]
-    network: Mapped[str | None]
+    _may("target"),
+    _may("network"),
     # PostgreSQL: the transaction that wrote it, for a tail that must not skip; filled in by the database.
-    tx: Mapped[int | None] = mapped_column(BigInteger)
+    _may("tx", BigInteger),
+    Index(None, "kind", "account_id", "id"),
+    Index(None, "at"),
+    Index(None, "tx", sqlite_where=text("tx IS NOT NULL")),
+    Index("ix_events_type", "type", "at", "id"),
+    _partial("ix_events_cause", "cause IS NOT NULL", "cause", "at", "id"),
+    _partial("ix_events_by", "by_id IS NOT NULL", "by_kind", "by_id", "at", "id"),
+    _partial("ix_events_ip_key", "ip_key IS NOT NULL", "ip_key", "at", "id"),
+    *(_partial(None, f"{name} IS NOT NULL", name, "at") for name in ("target", "network")),
+)
 
+# Passwords and codes that are being tried; a row goes when it is known to be right, or is in the event log.
+GUESSES = _numbered(
+    "guesses",
+    _has("target"),
+    _may("network"),
+    _has("at", UTC),
+    Index(None, "target", "at"),
+    Index(None, "network", "at"),
+)
 
-class Guess(Numbered, Base):
-    """A password or a code that is being tried; its row goes when it is known to be right, or is in the event log."""
+# Six-digit codes that were sent to a contact, kept only as their keyed hashes.
+CODES = _numbered(
+    "codes",
+    _has("kind"),
+    _has("account_id", Id),
+    _has("purpose"),
+    _has("hash"),
+    _has("attempts_left", Integer),
+    _has("created_at", UTC),
+    _has("expires_at", UTC),
+    Index(None, "kind", "account_id", "purpose", unique=True),
+)
 
-    __tablename__ = "guesses"
-    __table_args__ = (Index(None, "target", "at"), Index(None, "network", "at"), {"sqlite_autoincrement": True})
-
-    target: Mapped[str]
-    network: Mapped[str | None]
-    at: Mapped[datetime]
-
-
-class Code(Numbered, Base):
-    """A six-digit code that was sent to a contact, kept only as its keyed hash."""
-
-    __tablename__ = "codes"
-    __table_args__ = (Index(None, "kind", "account_id", "purpose", unique=True), {"sqlite_autoincrement": True})
-
-    kind: Mapped[str]
-    account_id: Mapped[int] = mapped_column(Id)
-    purpose: Mapped[str]
-    hash: Mapped[str]
-    attempts_left: Mapped[int]
-    created_at: Mapped[datetime]
-    expires_at: Mapped[datetime]
-
-
-class Message(Numbered, Base):
-    """A mail or SMS that waits to be sent; its row goes when it is sent or given up."""
-
-    __tablename__ = "messages"
-    __table_args__ = (Index(None, "due_at"), {"sqlite_autoincrement": True})
-
-    channel: Mapped[str]
-    recipient: Mapped[str]
+# Mails and SMS that wait to be sent; a row goes when it is sent or given up.
+MESSAGES = _numbered(
+    "messages",
+    _has("channel"),
+    _has("recipient"),
     # Sealed with the key set: a code that waits to be sent can't be read out of a stolen database.
-    sealed: Mapped[str]
-    attempts: Mapped[int] = mapped_column(default=0)
-    created_at: Mapped[datetime]
-    due_at: Mapped[datetime]
+    _has("sealed"),
+    _has("attempts", Integer, default=0),
+    _has("created_at", UTC),
+    _has("due_at", UTC),
+    Index(None, "due_at"),
+)
 
+# Devices and countries that an account has signed in from: what is not in here is new to it.
+KNOWN_DEVICES = _numbered(
+    "known_devices",
+    _has("kind"),
+    _has("account_id", Id),
+    _has("mark"),
+    _has("created_at", UTC),
+    Index(None, "kind", "account_id", "mark", unique=True),
+)
 
-class KnownDevice(Numbered, Base):
-    """A device or a country that an account has signed in from: what is not in here is new to it."""
-
-    __tablename__ = "known_devices"
-    __table_args__ = (Index(None, "kind", "account_id", "mark", unique=True), {"sqlite_autoincrement": True})
-
-    kind: Mapped[str]
-    account_id: Mapped[int] = mapped_column(Id)
-    mark: Mapped[str]
-    created_at: Mapped[datetime]
-
-
-class Picture(Numbered, Base):
-    """An account's own picture; in the database, so that every server has it."""
-
-    __tablename__ = "pictures"
-    __table_args__ = (Index(None, "kind", "account_id", unique=True), {"sqlite_autoincrement": True})
-
-    kind: Mapped[str]
-    account_id: Mapped[int] = mapped_column(Id)
+# Accounts' own pictures; in the database, so that every server has them.
+PICTURES = _numbered(
+    "pictures",
+    _has("kind"),
+    _has("account_id", Id),
     # Named by its content: a picture that changes has another address.
-    file: Mapped[str]
-    jpeg: Mapped[bytes] = mapped_column(LargeBinary)
+    _has("file"),
+    _has("jpeg", LargeBinary),
+    Index(None, "kind", "account_id", unique=True),
+)
 
+# The time up to which every session of a kind was ended at once; a row for each kind, always.
+CUTOFFS = Table("cutoffs", METADATA, _key("kind"), _has("at", UTC))
 
-class Cutoff(Base):
-    """The time up to which every session of a kind was ended at once; a row for each kind, always."""
+# How many sessions there are of each make and country, up to what was added up last.
+SESSION_COUNTS = Table(
+    "session_counts", METADATA, _key("kind"), *(_key(facet) for facet in FACETS), _has("count", BigInteger)
+)
 
-    __tablename__ = "cutoffs"
+# Sessions that came or went since, written by PostgreSQL itself beside the session's own row: none waits for
+# another's count there. SQLite, where one writes at a time, moves the count itself.
+SESSION_CHANGES = _numbered(
+    "session_changes", _has("kind"), *(_has(facet) for facet in FACETS), _has("count", BigInteger)
+)
 
-    kind: Mapped[str] = mapped_column(primary_key=True)
-    at: Mapped[datetime]
-
-
-class SessionCount(Base):
-    """How many sessions there are of each make and country, up to what was added up last."""
-
-    __tablename__ = "session_counts"
-
-    kind: Mapped[str] = mapped_column(primary_key=True)
-    country: Mapped[str] = mapped_column(primary_key=True)
-    browser: Mapped[str] = mapped_column(primary_key=True)
-    os: Mapped[str] = mapped_column(primary_key=True)
-    device_kind: Mapped[str] = mapped_column(primary_key=True)
-    count: Mapped[int] = mapped_column(BigInteger)
-
-
-class SessionChange(Numbered, Base):
-    """Sessions that came or went since, written by PostgreSQL itself beside the session's own row.
-
-    None waits for another's count there; SQLite, where one writes at a time, moves the count itself.
-    """
-
-    __tablename__ = "session_changes"
-    __table_args__ = ({"sqlite_autoincrement": True},)
-
-    kind: Mapped[str]
-    country: Mapped[str]
-    browser: Mapped[str]
-    os: Mapped[str]
-    device_kind: Mapped[str]
-    count: Mapped[int] = mapped_column(BigInteger)
-
-
-class EventCount(Base):
-    """How many events of each sort an hour had, of those that were added up."""
-
-    __tablename__ = "event_counts"
-
+# How many events of each sort an hour had, of those that were added up.
+EVENT_COUNTS = Table(
+    "event_counts",
+    METADATA,
     # The hour's beginning.
-    at: Mapped[datetime] = mapped_column(primary_key=True)
-    type: Mapped[str] = mapped_column(primary_key=True)
+    _key("at", UTC),
+    _key("type"),
     # Empty: none.
-    cause: Mapped[str] = mapped_column(primary_key=True)
-    kind: Mapped[str] = mapped_column(primary_key=True)
-    count: Mapped[int] = mapped_column(BigInteger)
+    _key("cause"),
+    _key("kind"),
+    _has("count", BigInteger),
+)
 
+# How far the log was added up: the events before this id (PostgreSQL: of transactions before this one).
+EVENT_MARKS = Table("event_marks", METADATA, _key("mark", BigInteger))
 
-class EventMark(Base):
-    """How far the log was added up: the events before this id (PostgreSQL: of transactions before this one)."""
-
-    __tablename__ = "event_marks"
-
-    mark: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-
-
-class Job(Numbered, Base):
-    """Ending many sessions, some at a time: what was asked, by whom, and how far it is."""
-
-    __tablename__ = "jobs"
-    __table_args__ = (
-        _partial("ix_jobs_open", "finished_at IS NULL", "id"),
-        {"sqlite_autoincrement": True},
-    )
-
+# Ending many sessions, some at a time: what was asked, by whom, and how far it is.
+JOBS = _numbered(
+    "jobs",
     # What is to end, as JSON.
-    filter: Mapped[str]
-    reason: Mapped[str | None]
-    by_id: Mapped[int] = mapped_column(Id)
-    ip: Mapped[str]
-    country: Mapped[str]
-    created_at: Mapped[datetime]
+    _has("filter"),
+    _may("reason"),
+    _has("by_id", Id),
+    _has("ip"),
+    _has("country"),
+    _has("created_at", UTC),
     # How many matched when it was asked, and how many it has ended.
-    total: Mapped[int] = mapped_column(BigInteger)
-    ended: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
+    _has("total", BigInteger),
+    _has("ended", BigInteger, default=0, server_default=text("0")),
     # Where it goes on.
-    place: Mapped[str | None]
+    _may("place"),
     # Nobody else works on it before then.
-    taken_until: Mapped[datetime | None]
-    finished_at: Mapped[datetime | None]
+    _may("taken_until", UTC),
+    _may("finished_at", UTC),
     # Whoever asked may no longer end sessions.
-    is_stopped: Mapped[bool] = mapped_column(default=False, server_default=false())
+    _has("is_stopped", Boolean, default=False, server_default=false()),
+    _partial("ix_jobs_open", "finished_at IS NULL", "id"),
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -432,21 +365,12 @@ class Kind:
     """One of the two kinds of account, and all that differs between them."""
 
     name: KindName
-    account: type[User] | type[Client]
-    session: type[UserSession] | type[ClientSession]
+    # The tables of its accounts and of their live sessions.
+    accounts: Table
+    sessions: Table
     claim: str
     contacts: tuple[Literal["email", "phone"], ...]
     fields: tuple[str, ...]
-
-    @property
-    def accounts(self) -> Table:
-        """The table of this kind's accounts."""
-        return Base.metadata.tables[self.account.__tablename__]
-
-    @property
-    def sessions(self) -> Table:
-        """The table of this kind's live sessions."""
-        return Base.metadata.tables[self.session.__tablename__]
 
     @property
     def is_confirmed(self) -> ColumnElement[bool]:
@@ -460,8 +384,8 @@ class Kind:
 
 USER = Kind(
     name="user",
-    account=User,
-    session=UserSession,
+    accounts=USERS,
+    sessions=USER_SESSIONS,
     claim="user_id",
     contacts=("email", "phone"),
     fields=(
@@ -481,8 +405,8 @@ USER = Kind(
 )
 CLIENT = Kind(
     name="client",
-    account=Client,
-    session=ClientSession,
+    accounts=CLIENTS,
+    sessions=CLIENT_SESSIONS,
     claim="client_id",
     contacts=("phone",),
     fields=(

@@ -13,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     ColumnElement,
+    Connection,
     Integer,
     and_,
     bindparam,
@@ -25,16 +26,15 @@ from sqlalchemy import (
     type_coerce,
     update,
 )
-from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 
 from models import clock, events, known_devices
 from models.announcements import Announcement
 from models.database import Database, Statement
-from models.events import EVENTS, Cause, Type
+from models.events import Cause, Type
 from models.origins import Origin
 from models.principals import NOW, Principal, cut_at, has_limits_of_staff, is_live, is_proven, may_act, proof, proving
-from models.schema import KINDS, UTC, Kind, Role, Row
+from models.schema import EVENTS, KINDS, UTC, Kind, Role, Row
 from models.settings import Limits, SessionSettings
 from models.tokens import Claims
 
@@ -76,7 +76,7 @@ def owned_by(of: Kind, kind: Kind) -> ColumnElement[bool]:
 
 
 def list_visible(
-    db: Session, principal: Principal, kind: Kind, account_id: int, now: datetime, limit: int | None, offset: int
+    db: Connection, principal: Principal, kind: Kind, account_id: int, now: datetime, limit: int | None, offset: int
 ) -> tuple[int, Sequence[Row]] | None:
     """How many sessions an account has, and those asked for, newest first, each with its account.
 
@@ -169,7 +169,7 @@ async def list_own(database: Database, claims: Claims, device: str, now: int) ->
     return OwnList(Principal(kind, account_id, session_id, role), revision, until, rows)
 
 
-def get_visible(db: Session, principal: Principal, kind: Kind, session_id: int, now: datetime) -> Row | None:
+def get_visible(db: Connection, principal: Principal, kind: Kind, session_id: int, now: datetime) -> Row | None:
     """One session with its account; None where the principal sees no such session."""
     accounts, sessions = kind.accounts, kind.sessions
     return (
@@ -185,7 +185,13 @@ def get_visible(db: Session, principal: Principal, kind: Kind, session_id: int, 
 
 
 def name(
-    db: Session, principal: Principal, kind: Kind, session_id: int, new_name: str | None, origin: Origin, now: datetime
+    db: Connection,
+    principal: Principal,
+    kind: Kind,
+    session_id: int,
+    new_name: str | None,
+    origin: Origin,
+    now: datetime,
 ) -> Row | None:
     """Name a session and give it as `get_visible` does; None where the principal sees no such session."""
     wanted = _endable_one(principal.kind, principal.role, kind)
@@ -207,7 +213,7 @@ def name(
 
 
 def end(
-    db: Session,
+    db: Connection,
     principal: Principal,
     kind: Kind,
     session_id: int,
@@ -222,7 +228,7 @@ def end(
 
 
 def end_all_of(
-    db: Session,
+    db: Connection,
     principal: Principal,
     kind: Kind,
     account_id: int,
@@ -240,7 +246,7 @@ def end_all_of(
 
 
 def end_many(
-    db: Session,
+    db: Connection,
     kind: Kind,
     ids: Sequence[int],
     seen_before: datetime,
@@ -263,7 +269,7 @@ def _number(ids: Sequence[int]) -> dict[str, Any]:
     return {f"id{number}": ids[number] if number < len(ids) else 0 for number in range(MOST_AT_ONCE)}
 
 
-def end_others(db: Session, principal: Principal, origin: Origin, now: datetime) -> int | None:
+def end_others(db: Connection, principal: Principal, origin: Origin, now: datetime) -> int | None:
     """End every session of the principal's account but the one it is in; how many that were.
 
     None where the principal's own session has ended meanwhile: then nothing was done.
@@ -277,14 +283,14 @@ def end_others(db: Session, principal: Principal, origin: Origin, now: datetime)
 
 
 def end_one(
-    db: Session, kind: Kind, session_id: int, cause: Cause, now: datetime, *, origin: Origin | None = None
+    db: Connection, kind: Kind, session_id: int, cause: Cause, now: datetime, *, origin: Origin | None = None
 ) -> bool:
     """End one session, whosesoever it is; False where it has ended."""
     return end_where(db, kind, _one(kind), {"session_id": session_id}, cause, now, origin=origin) == 1
 
 
 def end_account(
-    db: Session,
+    db: Connection,
     kind: Kind,
     account_id: int,
     cause: Cause,
@@ -301,7 +307,7 @@ def end_account(
 
 
 def end_where(
-    db: Session,
+    db: Connection,
     kind: Kind,
     wanted: ColumnElement[bool],
     values: dict[str, Any],
@@ -343,7 +349,7 @@ def end_where(
 
 
 def start(
-    db: Session,
+    db: Connection,
     kind: Kind,
     account_id: int,
     password_hash: str | None,
@@ -416,14 +422,14 @@ def start(
     return Started(kind, account, session, now + limits.absolute)
 
 
-def is_recent(db: Session, principal: Principal, since: datetime) -> bool:
+def is_recent(db: Connection, principal: Principal, since: datetime) -> bool:
     """Whether the password was given in the principal's session after `since`."""
     columns = principal.kind.sessions.c
     mine = (columns.id == principal.session_id) & (columns.password_at >= since)
     return db.scalar(select(columns.id).where(mine)) is not None
 
 
-def confirm_password(db: Session, principal: Principal, password_hash: str, now: datetime) -> bool:
+def confirm_password(db: Connection, principal: Principal, password_hash: str, now: datetime) -> bool:
     """Remember that the account's password was given in this session; False where it is another by now."""
     accounts, columns = principal.kind.accounts.c, principal.kind.sessions.c
     is_same = select(accounts.id).where(accounts.id == principal.account_id, accounts.password_hash == password_hash)
@@ -436,7 +442,7 @@ def confirm_password(db: Session, principal: Principal, password_hash: str, now:
     return changed is not None
 
 
-def why_ended(db: Session, claims: Claims) -> str | None:
+def why_ended(db: Connection, claims: Claims) -> str | None:
     """The cause of the end of the session that `claims` speak of; None where it is live, or was swept from the log."""
     return db.scalar(
         select(EVENTS.c.cause)
@@ -447,25 +453,25 @@ def why_ended(db: Session, claims: Claims) -> str | None:
     )
 
 
-def sign_out(db: Session, claims: Claims, origin: Origin, now: datetime) -> bool:
+def sign_out(db: Connection, claims: Claims, origin: Origin, now: datetime) -> bool:
     """End the session that `claims` speak of, whatever its account may do; False where it has ended."""
     kind = claims.kind
     return end_where(db, kind, _of_sid(kind), {"sid": claims.sid}, Cause.SIGNED_OUT, now, origin=origin) == 1
 
 
-def get_named(db: Session, kind: Kind, session_id: int, now: datetime) -> Row | None:
+def get_named(db: Connection, kind: Kind, session_id: int, now: datetime) -> Row | None:
     """A live session, for whoever holds the link that ends it."""
     columns = kind.sessions.c
     found = select(kind.sessions).where(columns.id == session_id, is_live(kind, now))
     return db.execute(found).mappings().first()
 
 
-def end_by_link(db: Session, kind: Kind, session_id: int, origin: Origin, now: datetime) -> bool:
+def end_by_link(db: Connection, kind: Kind, session_id: int, origin: Origin, now: datetime) -> bool:
     """End the session whose link was sent to its owner; False where it has ended."""
     return end_one(db, kind, session_id, Cause.LINK, now, origin=origin)
 
 
-def refresh(db: Session, claims: Claims, origin: Origin, settings: SessionSettings, now: datetime) -> Started | None:
+def refresh(db: Connection, claims: Claims, origin: Origin, settings: SessionSettings, now: datetime) -> Started | None:
     """Rotate a session's refresh token. None where the session has ended or its account may do nothing.
 
     The newest token gives a successor; the one before it, within the grace, the same one; any older one was
@@ -506,7 +512,7 @@ def refresh(db: Session, claims: Claims, origin: Origin, settings: SessionSettin
     return Started(kind, account | {"id": claims.account_id}, row, ends_at)
 
 
-def sweep(db: Session, kind: Kind, now: datetime, most: int = MOST_AT_ONCE) -> int:
+def sweep(db: Connection, kind: Kind, now: datetime, most: int = MOST_AT_ONCE) -> int:
     """End up to `most` sessions that have expired, with their events; how many that were."""
     columns = kind.sessions.c
     expired = select(columns.id).where(columns.expires_at <= now).order_by(columns.expires_at).limit(most)
@@ -517,7 +523,7 @@ def sweep(db: Session, kind: Kind, now: datetime, most: int = MOST_AT_ONCE) -> i
     return len(ids)
 
 
-def sweep_cut(db: Session, kind: Kind, now: datetime) -> int:
+def sweep_cut(db: Connection, kind: Kind, now: datetime) -> int:
     """End up to MOST_AT_ONCE sessions that a cut-off ended already, with their events; how many that were."""
     columns = kind.sessions.c
     # Compared as a value: what a subquery gives no index is sought by.
@@ -529,7 +535,7 @@ def sweep_cut(db: Session, kind: Kind, now: datetime) -> int:
     return end_where(db, kind, _cut(kind), _number(ids), Cause.EMERGENCY, now)
 
 
-def shorten(db: Session, kind: Kind, account_id: int, limits: Limits) -> None:
+def shorten(db: Connection, kind: Kind, account_id: int, limits: Limits) -> None:
     """Have the sessions that an account has already end when `limits` say; those may be shorter than what they had."""
     columns = kind.sessions.c
     expires_at = type_coerce(columns.expires_at, BigInteger)
@@ -539,7 +545,7 @@ def shorten(db: Session, kind: Kind, account_id: int, limits: Limits) -> None:
         db.execute(update(kind.sessions).where(*longer).values(expires_at=type_coerce(ends_at, UTC)))
 
 
-def see(db: Session, kind: Kind, seen: Mapping[int, datetime], settings: SessionSettings, now: datetime) -> None:
+def see(db: Connection, kind: Kind, seen: Mapping[int, datetime], settings: SessionSettings, now: datetime) -> None:
     """Write when sessions were last seen, and with it when they will have been idle too long."""
     accounts, columns = kind.accounts.c, kind.sessions.c
     rows = db.execute(
@@ -571,7 +577,7 @@ def _who(by: Principal | None, kind: Kind, account_id: int, session_id: int) -> 
     return Cause.SIGNED_OUT if by.session_id == session_id else Cause.OWNER
 
 
-def _is_account(db: Session, kind: Kind, account_id: int) -> bool:
+def _is_account(db: Connection, kind: Kind, account_id: int) -> bool:
     return db.scalar(select(kind.accounts.c.id).where(kind.accounts.c.id == account_id)) is not None
 
 

@@ -17,7 +17,6 @@ from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine, event, make_url
 from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
-from sqlalchemy.orm import Session
 
 from models import migrating
 from models.database import Database, DatabaseUnavailable, Happened, P, Query, Statement, T, is_unavailable
@@ -53,7 +52,7 @@ _EVENTS_SINCE = """
 class _Write:
     """A query that waits for its commit, and whoever waits for its result."""
 
-    run: Callable[[Session], Any]
+    run: Callable[[Connection], Any]
     future: asyncio.Future[Any]
     result: Any = None
     error: Exception | None = None
@@ -113,9 +112,9 @@ class SQLiteDatabase(Database):
         self._committing: asyncio.Task[None] | None = None
 
     async def read(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        with self._told_apart(), Session(self._reading) as db:
+        with self._told_apart():
             self._check_gone()
-            return query(db, *args, **kwargs)
+            return query(self._reading, *args, **kwargs)
 
     async def fetch(self, statement: Statement, values: dict[str, Any]) -> list[tuple[Any, ...]]:
         return self.fetch_now(statement, values)
@@ -132,13 +131,13 @@ class SQLiteDatabase(Database):
     async def scan(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         def run() -> T:
             self._check_gone()
-            with self._told_apart(), self._scanning.connect() as connection, Session(connection) as db:
+            with self._told_apart(), self._scanning.connect() as db:
                 return query(db, *args, **kwargs)
 
         return await asyncio.get_running_loop().run_in_executor(self._scans, run)
 
     async def write(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        run = cast(Callable[[Session], Any], partial(_call, query, args, kwargs))
+        run = cast(Callable[[Connection], Any], partial(_call, query, args, kwargs))
         write = _Write(run, asyncio.get_running_loop().create_future())
         self._waiting.append(write)
         if self._committing is None:
@@ -206,19 +205,19 @@ class SQLiteDatabase(Database):
     async def _commit(self, writes: list[_Write]) -> None:
         """One transaction with what waits when the lock is had: so what came meanwhile is in it too."""
         await self._begin()
-        # Closed only after the transaction's end: closing rolls back whatever is still open.
-        with Session(self._writing) as db:
-            try:
-                # All of them first: where one finds that the database is away, each is told.
-                writes += self._take_waiting()
-                for write in writes:
-                    self._run(write, db)
-                await self._in_thread("COMMIT")
-                # Before anybody is told: what is on disk in no file of ours is kept by nobody.
-                self._look_for_file()
-            finally:
-                if self._write_driver.in_transaction:
-                    await self._in_thread("ROLLBACK")
+        try:
+            # All of them first: where one finds that the database is away, each is told.
+            writes += self._take_waiting()
+            for write in writes:
+                self._run(write)
+            await self._in_thread("COMMIT")
+            # Before anybody is told: what is on disk in no file of ours is kept by nobody.
+            self._look_for_file()
+        finally:
+            if self._write_driver.in_transaction:
+                await self._in_thread("ROLLBACK")
+            # Nothing is open now: where a savepoint was lost with the transaction, SQLAlchemy is to know.
+            self._writing.rollback()
 
     async def _begin(self) -> None:
         try:
@@ -278,12 +277,12 @@ class SQLiteDatabase(Database):
     def _take_waiting(self) -> list[_Write]:
         return [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_IN_A_COMMIT))]
 
-    def _run(self, write: _Write, db: Session) -> None:
+    def _run(self, write: _Write) -> None:
         """Run one write in a savepoint, so that one that fails takes no other along."""
         execute = self._write_driver.execute
         execute("SAVEPOINT write")
         try:
-            write.result = write.run(db)
+            write.result = write.run(self._writing)
         except Exception as error:
             if is_unavailable(error) or not self._write_driver.in_transaction:
                 raise
@@ -292,7 +291,7 @@ class SQLiteDatabase(Database):
         execute("RELEASE write")
 
 
-def _call(query: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], db: Session) -> T:
+def _call(query: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], db: Connection) -> T:
     return query(db, *args, **kwargs)
 
 

@@ -12,8 +12,7 @@ from typing import Any
 import httpx
 import jwt
 import pytest
-from sqlalchemy import insert, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, insert, select, update
 
 from models import clock, sessions
 from models.events import Cause
@@ -116,7 +115,7 @@ def document(
     assert server.stop() == 0, server.log.read_text()
 
 
-def add_accounts(db: Session) -> None:
+def add_accounts(db: Connection) -> None:
     """User 5 and client 1, who staff confirmed by hand."""
     for kind, listed in ((KINDS[name], json.loads(LISTS[name])[0][name]) for name in LISTS):
         fields = {name: value for name, value in listed.items() if name != "image"}
@@ -135,7 +134,7 @@ def session(document: House) -> None:
     document.write(start_sessions)
 
 
-def start_sessions(db: Session) -> None:
+def start_sessions(db: Connection) -> None:
     """Session 1 of user 5 and of client 1, live; no other is."""
     for kind, account_id in ((KINDS["user"], 5), (KINDS["client"], 1)):
         for session_id in db.scalars(select(kind.sessions.c.id)).all():
@@ -220,7 +219,7 @@ def test_an_account_that_is_not_confirmed_gets_403_with_the_document_s_body(docu
     assert ask(document, "GET", f"session-{kind}-l/1/", token).status_code == 200
 
 
-def confirm(db: Session, kind: str, is_confirmed: bool) -> None:
+def confirm(db: Connection, kind: str, is_confirmed: bool) -> None:
     """Confirm the document's account the way that it was, or take it back."""
     how: dict[str, Any] = {"confirmed_email": is_confirmed}
     if kind == "client":

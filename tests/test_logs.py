@@ -16,7 +16,7 @@ from sqlalchemy import select, update
 from handlers import API, OPERATIONS, PAGES
 from handlers.letters import name_link
 from models import clock, codes
-from models.schema import KINDS
+from models.schema import CODES, KINDS
 from models.settings import AccountSettings
 from tests.conftest import KEY_SET, NO_TLS, House, start_server
 from tests.handlers.browsers import Browser
@@ -73,7 +73,7 @@ def drive(house: House) -> set[str]:
     ).json()
     account_id, email = registered["id"], registered["email"]
     purpose = "confirm email"
-    house.write(lambda db: db.execute(codes.CODES.delete()))
+    house.write(lambda db: db.execute(CODES.delete()))
     code = house.write(
         codes.make, KEY_SET, KINDS["user"], account_id, purpose, AccountSettings(code_again_seconds=1), clock.now()
     )

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from playwright.sync_api import Page
-from sqlalchemy import text, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, text, update
 
 from models.schema import USER
 from tests.browser.walks import WIDE, WRONG, Visit, enter, forget_passwords, submit
@@ -47,7 +46,7 @@ PAGES = [
 ]
 
 
-def _change(db: Session, account_id: int, values: dict[str, Any]) -> None:
+def _change(db: Connection, account_id: int, values: dict[str, Any]) -> None:
     db.execute(update(USER.accounts).where(USER.accounts.c.id == account_id).values(values))
 
 
@@ -86,7 +85,7 @@ def walk_as_others(site: House, page: Page, visit: Visit) -> None:
         visit(page, f"{address} as a viewer")
 
 
-def change_job(db: Session, job_id: int, values: str) -> None:
+def change_job(db: Connection, job_id: int, values: str) -> None:
     """Have an ending look as it does at another time."""
     db.execute(text(f"UPDATE jobs SET {values} WHERE id = :id"), {"id": job_id})
 

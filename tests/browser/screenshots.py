@@ -12,8 +12,7 @@ from typing import Any
 import httpx
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
-from sqlalchemy import update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, update
 
 from models import accounts, clock, demo, events, sessions
 from models.events import Type
@@ -88,7 +87,7 @@ def fill(house: House) -> tuple[str, int]:
     return phone, chosen
 
 
-def _change(db: Session, session_id: int, values: dict[str, Any]) -> None:
+def _change(db: Connection, session_id: int, values: dict[str, Any]) -> None:
     db.execute(update(USER.sessions).where(USER.sessions.c.id == session_id).values(values))
 
 
@@ -121,7 +120,7 @@ def take(
         context.close()
 
 
-def _change_here(db: Session, values: dict[str, Any]) -> None:
+def _change_here(db: Connection, values: dict[str, Any]) -> None:
     db.execute(update(USER.sessions).where(USER.sessions.c.ip == "127.0.0.1").values(values))
 
 

@@ -9,8 +9,7 @@ from io import BytesIO
 
 from PIL import Image
 from playwright.sync_api import Page, expect
-from sqlalchemy import text, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, text, update
 
 from models import clock
 from models.schema import KINDS
@@ -48,7 +47,7 @@ def letter(site: House, contact: str, pattern: str) -> str:
     return str(wait_until(find))
 
 
-def forget_passwords(db: Session, account: Account) -> None:
+def forget_passwords(db: Connection, account: Account) -> None:
     """Let an hour pass since the account's password was given."""
     table = KINDS[account.kind].sessions
     values = {"password_at": clock.now() - timedelta(hours=1)}

@@ -13,13 +13,11 @@ from typing import Any
 
 import uvloop
 from argon2 import PasswordHasher
-from sqlalchemy import and_, or_, select, true
-from sqlalchemy.orm import Session as Db
+from sqlalchemy import Connection, and_, or_, select, true
 
 from models import accounts, clock
 from models.database import Database
-from models.events import EVENTS
-from models.schema import KINDS
+from models.schema import EVENTS, KINDS
 from tests.conftest import ROOT, open_database
 from tests.guarantee.actors import Actors
 from tests.guarantee.history import Account, Event, History, Key, Ledger, Live
@@ -245,7 +243,7 @@ class Checker:
         self._note("clock")
 
 
-def read_ledger(db: Db, accounts: Collection[Key] | None = None) -> Ledger:
+def read_ledger(db: Connection, accounts: Collection[Key] | None = None) -> Ledger:
     """What the database holds, of all accounts or of these."""
     columns = EVENTS.c
     live: dict[Key, Live] = {}

@@ -19,8 +19,7 @@ import asyncpg
 import uvloop
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
-from sqlalchemy import make_url, select
-from sqlalchemy.orm import Session as Db
+from sqlalchemy import Connection, make_url, select
 
 from models import accounts, clock
 from models.database import Database
@@ -266,7 +265,7 @@ class Killer:
             await database.close()
 
 
-def read_left(db: Db) -> dict[tuple[str, str, int], object]:
+def read_left(db: Connection) -> dict[tuple[str, str, int], object]:
     """Every account's password, and every live session."""
     left: dict[tuple[str, str, int], object] = {}
     for name, kind in KINDS.items():

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
 
-from sqlalchemy import update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, update
 
 from models import clock
 from models.schema import USER
@@ -30,7 +29,7 @@ def staff_at(house: House) -> Iterator[Staff]:
         yield browser
 
 
-def age_password(db: Session, account_id: int) -> None:
+def age_password(db: Connection, account_id: int) -> None:
     """Let an hour pass since a user's password was given."""
     columns = USER.sessions.c
     at = clock.now() - timedelta(hours=1)

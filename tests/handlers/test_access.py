@@ -12,14 +12,13 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import column, delete, func, insert, or_, select, table, text, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, column, delete, func, insert, or_, select, table, text, update
 
 from models import accounts, clock, sessions
-from models.events import EVENTS, Cause
+from models.events import Cause
 from models.keys import Key, KeySet
 from models.origins import Origin
-from models.schema import KINDS, Kind, Row
+from models.schema import EVENTS, KINDS, Kind, Row
 from models.settings import SessionSettings
 from models.tokens import Tokens
 from tests import conftest
@@ -135,7 +134,7 @@ class Attempt:
         return {(kind, row["id"]) for kind in KINDS for row in self.after[f"{kind}_sessions"] if row["name"]}
 
 
-def make_cast(db: Session, who: str, address: str) -> Cast:
+def make_cast(db: Connection, who: str, address: str) -> Cast:
     """The owner of what is asked for, its twin of the other kind, and a caller who is `who`."""
     now = clock.now()
     level(db)
@@ -156,9 +155,9 @@ def make_cast(db: Session, who: str, address: str) -> Cast:
     return Cast(caller, owner, frozenset({caller.account["id"], *(twin.account["id"] for twin in twins.values())}))
 
 
-def level(db: Session) -> None:
+def level(db: Connection) -> None:
     """Have accounts and sessions of both kinds go on from the same id: whoever takes one for another is caught."""
-    if db.connection().dialect.name == "postgresql":
+    if db.dialect.name == "postgresql":
         sequence = "pg_get_serial_sequence(:name, 'id')"
         top = max(db.scalar(text(f"SELECT nextval({sequence})"), {"name": name}) for name in TABLES)
         for name in TABLES:
@@ -171,7 +170,9 @@ def level(db: Session) -> None:
         db.execute(insert(sequences).values(name=name, seq=top))
 
 
-def make_party(db: Session, kind: Kind, now: datetime, *, is_confirmed: bool = True, is_staff: bool = False) -> Party:
+def make_party(
+    db: Connection, kind: Kind, now: datetime, *, is_confirmed: bool = True, is_staff: bool = False
+) -> Party:
     """An account with its two sessions."""
     fields: dict[str, Any] = {"confirmed_by_staff_at": now if is_confirmed else None}
     if is_staff:
@@ -207,7 +208,7 @@ def make_headers(who: str, caller: Party) -> dict[str, str]:
     return {"Authorization": f"Bearer {tokens.make_access(caller.kind, caller.account, caller.first['sid'], now)}"}
 
 
-def snapshot(db: Session, cast: Cast) -> dict[str, list[Row]]:
+def snapshot(db: Connection, cast: Cast) -> dict[str, list[Row]]:
     """The rows that concern the cast, without what every accepted token moves: when it was seen."""
     seen = ("last_seen_at", "expires_at")
     rows: dict[str, list[Row]] = {}
@@ -257,7 +258,7 @@ def _ids(rows: dict[str, list[Row]]) -> set[tuple[str, int]]:
     return {(kind, row["id"]) for kind in KINDS for row in rows[f"{kind}_sessions"]}
 
 
-def _read(db: Session, statement: Any) -> list[Row]:
+def _read(db: Connection, statement: Any) -> list[Row]:
     return [dict(row) for row in db.execute(statement).mappings()]
 
 

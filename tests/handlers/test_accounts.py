@@ -6,11 +6,9 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, select
 
-from models.events import EVENTS
-from models.schema import KINDS, Row
+from models.schema import EVENTS, KINDS, Row
 from tests.conftest import Account, Device, House
 from tests.handlers.test_base import FORBIDDEN, NOT_PROVIDED
 
@@ -33,13 +31,13 @@ def change(house: House, account: Account, device: Device | None, **body: Any) -
     return house.ask("PATCH", f"/accounts/{account.kind}/{account.id}/", device, json=body)
 
 
-def get_account(db: Session, account: Account) -> Row:
+def get_account(db: Connection, account: Account) -> Row:
     """An account's row."""
     table = KINDS[account.kind].accounts
     return dict(db.execute(select(table).where(table.c.id == account.id)).mappings().one())
 
 
-def get_events(db: Session, account: Account) -> list[tuple[str, str | None, int | None]]:
+def get_events(db: Connection, account: Account) -> list[tuple[str, str | None, int | None]]:
     """What happened to an account: what, why, by whom."""
     columns = EVENTS.c
     mine = (columns.kind == account.kind) & (columns.account_id == account.id)

@@ -10,10 +10,9 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, func, select
 
-from models.schema import KINDS, Base
+from models.schema import KINDS, METADATA
 from tests.conftest import NO_TLS, Device, House, start_server
 
 NOT_PROVIDED = b'{"detail":"Authentication credentials were not provided."}'
@@ -68,9 +67,9 @@ def _receive(connection: socket.socket) -> Raw:
 CHORES = {"session_counts", "session_changes", "event_counts", "event_marks", "messages"}
 
 
-def count_rows(db: Session) -> dict[str, int]:
+def count_rows(db: Connection) -> dict[str, int]:
     """How many rows each table has that only a request writes to."""
-    tables = {table.name: table for table in Base.metadata.sorted_tables if table.name not in CHORES}
+    tables = {table.name: table for table in METADATA.sorted_tables if table.name not in CHORES}
     return {name: db.scalar(select(func.count()).select_from(table)) or 0 for name, table in tables.items()}
 
 

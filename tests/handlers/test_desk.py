@@ -13,16 +13,15 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import func, insert, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, func, insert, select, update
 
 from models import clock, counts, cutoffs, jobs, sessions
 from models.accounts import AccountChange, LastStaff, change_by_staff
-from models.events import EVENTS, Cause
+from models.events import Cause
 from models.filters import SessionFilter
 from models.origins import Origin
 from models.principals import Principal
-from models.schema import KINDS, USER, Base, Kind, Row
+from models.schema import EVENTS, JOBS, KINDS, USER, Kind, Row
 from models.settings import SessionSettings
 from tests.conftest import NO_TLS, Account, Device, House, start_server, wait_until
 from tests.handlers.test_base import FORBIDDEN
@@ -57,7 +56,7 @@ def add(house: House, **roles: bool) -> Device:
     return device
 
 
-def give(db: Session, account: Account, values: dict[str, Any]) -> None:
+def give(db: Connection, account: Account, values: dict[str, Any]) -> None:
     """Change a user past the models."""
     db.execute(update(USER.accounts).where(USER.accounts.c.id == account.id).values(**values))
 
@@ -237,8 +236,8 @@ def test_what_is_not_understood_ends_nothing(house: House, staff: Device, body: 
     assert house.read(count_jobs) == before
 
 
-def count_jobs(db: Session) -> int:
-    return db.scalar(select(func.count()).select_from(Base.metadata.tables["jobs"])) or 0
+def count_jobs(db: Connection) -> int:
+    return db.scalar(select(func.count()).select_from(JOBS)) or 0
 
 
 def test_a_job_stops_where_whoever_asked_is_no_longer_staff(house: House) -> None:
@@ -246,7 +245,7 @@ def test_a_job_stops_where_whoever_asked_is_no_longer_staff(house: House) -> Non
     viewer = add(house, is_viewer=True)
     sought = SessionFilter(kind="client", account=target.account.id)
 
-    def start(db: Session) -> Row:
+    def start(db: Connection) -> Row:
         row = jobs.start(db, principal_of(boss), sought, 1, None, Origin(), clock.now())
         assert row
         give(db, boss.account, {"is_staff": False})
@@ -263,7 +262,7 @@ def test_a_job_stops_where_whoever_asked_is_no_longer_staff(house: House) -> Non
 MANY = 3000
 
 
-def fill_sessions(db: Session, kind: Kind, account_id: int, many: int) -> None:
+def fill_sessions(db: Connection, kind: Kind, account_id: int, many: int) -> None:
     """Many sessions of one account."""
     now = clock.now()
     shared: dict[str, Any] = dict.fromkeys(("device", "ip", "browser", "os", "device_kind", "country", "city"), "")
@@ -302,12 +301,12 @@ def test_a_job_that_is_killed_is_gone_on_with_and_ends_nothing_twice(
     assert again.stop() == 0
 
 
-def read_job(db: Session, job_id: int) -> Row:
-    table = Base.metadata.tables["jobs"]
+def read_job(db: Connection, job_id: int) -> Row:
+    table = JOBS
     return dict(db.execute(select(table).where(table.c.id == job_id)).mappings().one())
 
 
-def count_ends(db: Session) -> tuple[int, int]:
+def count_ends(db: Connection) -> tuple[int, int]:
     """How many ends are in the log, and of how many sessions."""
     columns = EVENTS.c
     mine = (columns.type == "ended") & (columns.kind == "client")
@@ -366,7 +365,7 @@ def cut_off(house: House, staff: Device, kinds: list[str], before: Any) -> None:
     assert house.write(cutoffs.cut, principal_of(staff), asked, before, "A drill", Origin(), clock.now())
 
 
-def count_causes(db: Session, cause: str) -> int:
+def count_causes(db: Connection, cause: str) -> int:
     return db.scalar(select(func.count()).where(EVENTS.c.type == "ended", EVENTS.c.cause == cause)) or 0
 
 

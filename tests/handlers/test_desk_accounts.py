@@ -9,8 +9,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, select, update
 
 from models.schema import KINDS, USER
 from tests.conftest import Account, House, wait_until
@@ -27,13 +26,13 @@ def staff(house: House) -> Iterator[Staff]:
         yield browser
 
 
-def rename(db: Session, kind: str, account_id: int, values: dict[str, Any]) -> None:
+def rename(db: Connection, kind: str, account_id: int, values: dict[str, Any]) -> None:
     """Change an account past the models."""
     accounts = KINDS[kind].accounts
     db.execute(update(accounts).where(accounts.c.id == account_id).values(values))
 
 
-def read(db: Session, account: Account) -> dict[str, Any]:
+def read(db: Connection, account: Account) -> dict[str, Any]:
     """An account's row."""
     accounts = KINDS[account.kind].accounts
     return dict(db.execute(select(accounts).where(accounts.c.id == account.id)).mappings().one())
@@ -143,13 +142,13 @@ def test_the_last_of_the_staff_stays_and_is_told_why(house: House, staff: Staff)
         house.write(set_staff, others, True)
 
 
-def list_staff(db: Session, but: int) -> list[int]:
+def list_staff(db: Connection, but: int) -> list[int]:
     """Everybody else who is staff."""
     columns = USER.accounts.c
     return list(db.scalars(select(columns.id).where(columns.is_staff, columns.id != but)))
 
 
-def set_staff(db: Session, ids: list[int], is_staff: bool) -> None:
+def set_staff(db: Connection, ids: list[int], is_staff: bool) -> None:
     """Make them staff, or no staff, past the models."""
     db.execute(update(USER.accounts).where(USER.accounts.c.id.in_(ids)).values(is_staff=is_staff))
 

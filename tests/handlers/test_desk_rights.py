@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, update
 
 from handlers import DESK
 from handlers.admin.accounts import ACTS
@@ -47,13 +46,13 @@ FORMS = [
 ]
 
 
-def make_viewer(db: Session, account_id: int) -> None:
+def make_viewer(db: Connection, account_id: int) -> None:
     """Have a user see the desk."""
     accounts = KINDS["user"].accounts
     db.execute(update(accounts).where(accounts.c.id == account_id).values(is_viewer=True))
 
 
-def disable(db: Session, account_id: int) -> None:
+def disable(db: Connection, account_id: int) -> None:
     """Past the models, which would end its sessions: the account's state alone must do."""
     accounts = KINDS["user"].accounts
     db.execute(update(accounts).where(accounts.c.id == account_id).values(disabled_at=clock.now()))
@@ -134,7 +133,7 @@ def test_nobody_but_staff_does_anything(
     assert (row["is_staff"], row["is_viewer"], row["disabled_at"]) == (False, False, None)
 
 
-def _read(db: Session, account_id: int) -> dict[str, object]:
+def _read(db: Connection, account_id: int) -> dict[str, object]:
     accounts = KINDS["user"].accounts
     row = db.execute(accounts.select().where(accounts.c.id == account_id)).mappings().one()
     return dict(row)

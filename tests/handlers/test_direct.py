@@ -11,17 +11,16 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, select, update
 from tornado import httputil
 from tornado.httpserver import HTTPServer
 from tornado.testing import bind_unused_port
 
 from handlers.answers import shape_tokens
 from models import accounts, clock, sessions
-from models.events import EVENTS, Cause
+from models.events import Cause
 from models.origins import Origin
-from models.schema import KINDS
+from models.schema import EVENTS, KINDS
 from models.settings import Settings
 from server import close_parts, make_application, open_parts
 from tests.conftest import NO_TLS
@@ -164,7 +163,7 @@ async def test_no_list_is_sent_again_to_an_account_that_was_disabled(door: Door,
     address = f"/sessions/session-{kind}-l/"
     assert (await door.ask(address, token)).status_code == 200
 
-    def disable(db: Session) -> None:
+    def disable(db: Connection) -> None:
         # Past the models, which would move the revision too.
         db.execute(update(KINDS[kind].accounts).values(disabled_at=clock.now()))
 

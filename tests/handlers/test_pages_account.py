@@ -14,11 +14,10 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from sqlalchemy import func, select, text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, func, select, text
 
 from models import accounts, clock, codes
-from models.schema import KINDS
+from models.schema import CODES, KINDS
 from models.settings import AccountSettings
 from tests.conftest import KEY_SET, PASSWORD, Account, House, wait_until
 from tests.handlers.browsers import Browser, Page
@@ -60,7 +59,7 @@ def grow_old(house: House, account: Account) -> None:
     """Let the passwords that were given in the account's sessions be eleven minutes old."""
     at = clock.to_microseconds(clock.now() - timedelta(minutes=11))
 
-    def query(db: Session) -> None:
+    def query(db: Connection) -> None:
         db.execute(
             text(f"UPDATE {account.kind}_sessions SET password_at = :at WHERE account_id = :id"),
             {"at": at, "id": account.id},
@@ -72,7 +71,7 @@ def grow_old(house: House, account: Account) -> None:
 def live(house: House, account: Account) -> int:
     """How many live sessions the account has."""
 
-    def query(db: Session) -> Any:
+    def query(db: Connection) -> Any:
         return db.scalar(
             text(f"SELECT count(*) FROM {account.kind}_sessions WHERE account_id = :id"), {"id": account.id}
         )
@@ -451,8 +450,8 @@ def test_what_was_sent_for_a_new_password_is_void_once_the_password_or_the_conta
         return account, house.write(codes.make_link, KEY_SET, of, account.id, clock.now())
 
     def is_void(account: Account, link: str) -> bool:
-        mine = (codes.CODES.c.account_id == account.id) & (codes.CODES.c.kind == of.name)
-        left = house.read(lambda db: db.scalar(select(func.count()).select_from(codes.CODES).where(mine)))
+        mine = (CODES.c.account_id == account.id) & (CODES.c.kind == of.name)
+        left = house.read(lambda db: db.scalar(select(func.count()).select_from(CODES).where(mine)))
         return left == 0 and not house.read(codes.is_link, KEY_SET, of, account.id, link, clock.now())
 
     account, link = sent()

@@ -8,8 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, update
 
 from models import clock
 from models.schema import KINDS
@@ -38,7 +37,7 @@ def sign_in(house: House, browser: Browser, kind: str, **more: Any) -> Account:
 def forget_password(house: House, account: Account) -> None:
     """Let an hour pass since the account's password was given."""
 
-    def write(db: Session) -> None:
+    def write(db: Connection) -> None:
         table = KINDS[account.kind].sessions
         long_ago = clock.now() - timedelta(hours=1)
         db.execute(update(table).where(table.c.account_id == account.id).values(password_at=long_ago))

@@ -13,8 +13,7 @@ from pathlib import Path
 import httpx
 import jwt
 import pytest
-from sqlalchemy import text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, text
 
 from handlers import PAGES
 from handlers.base import answers_method
@@ -69,7 +68,7 @@ def read_setup(server: Server) -> str:
 def live(house: House, kind: str, account: int) -> list[int]:
     """The account's live sessions."""
 
-    def query(db: Session) -> list[int]:
+    def query(db: Connection) -> list[int]:
         found = db.execute(text(f"SELECT id FROM {kind}_sessions WHERE account_id = :id ORDER BY id"), {"id": account})
         return [row[0] for row in found]
 
@@ -79,7 +78,7 @@ def live(house: House, kind: str, account: int) -> list[int]:
 def causes(house: House, kind: str, account: int) -> list[str | None]:
     """Why the account's sessions ended, in their order."""
 
-    def query(db: Session) -> list[str | None]:
+    def query(db: Connection) -> list[str | None]:
         found = db.execute(
             text("SELECT cause FROM events WHERE kind = :kind AND account_id = :id AND type = 'ended' ORDER BY id"),
             {"kind": kind, "id": account},

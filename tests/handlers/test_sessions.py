@@ -13,14 +13,12 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image
-from sqlalchemy import func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, func, select, update
 
 from handlers.answers import shape_tokens
 from models import clock, sessions
-from models.events import EVENTS
 from models.origins import Origin
-from models.schema import KINDS, Row
+from models.schema import EVENTS, KINDS, Row
 from models.settings import SessionSettings
 from models.tokens import Tokens
 from tests.conftest import KEY_SET, NO_TLS, Account, Device, House, wait_until
@@ -83,13 +81,13 @@ def list_ids(house: House, device: Device, listed: int | str = "", query: str = 
     return [one["id"] for one in answer.json()]
 
 
-def get_events(db: Session, account: Account) -> list[Row]:
+def get_events(db: Connection, account: Account) -> list[Row]:
     """What happened to an account, the newest last."""
     mine = (EVENTS.c.kind == account.kind) & (EVENTS.c.account_id == account.id)
     return list(db.execute(select(EVENTS).where(mine).order_by(EVENTS.c.id)).mappings())
 
 
-def set_session(db: Session, kind: str, session_id: int, **values: Any) -> None:
+def set_session(db: Connection, kind: str, session_id: int, **values: Any) -> None:
     """Change a session past the models."""
     table = KINDS[kind].sessions
     db.execute(update(table).where(table.c.id == session_id).values(values))

@@ -14,13 +14,10 @@ from typing import Any
 import httpx
 import jwt
 import pytest
-from sqlalchemy import func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, func, select, update
 
 from models import clock
-from models.codes import CODES
-from models.events import EVENTS
-from models.schema import KINDS
+from models.schema import CODES, EVENTS, KINDS
 from models.sessions import GRACE
 from tests.conftest import NO_TLS, PASSWORD, Account, Device, House, Server, start_server, wait_until
 
@@ -51,7 +48,7 @@ def read_events(house: House, account: Account) -> list[tuple[str, str | None, i
     columns = EVENTS.c
     wanted = select(columns.type, columns.cause, columns.session_id)
 
-    def read(db: Session) -> Any:
+    def read(db: Connection) -> Any:
         mine = (columns.kind == account.kind) & (columns.account_id == account.id)
         return db.execute(wanted.where(mine).order_by(columns.id)).all()
 
@@ -61,7 +58,7 @@ def read_events(house: House, account: Account) -> list[tuple[str, str | None, i
 def read_sessions(house: House, account: Account) -> list[dict[str, Any]]:
     table = KINDS[account.kind].sessions
 
-    def read(db: Session) -> Any:
+    def read(db: Connection) -> Any:
         return db.execute(select(table).where(table.c.account_id == account.id).order_by(table.c.id)).mappings().all()
 
     return [dict(row) for row in house.read(read)]
@@ -81,7 +78,7 @@ def change_codes(house: House, kind: str, account_id: int, **values: Any) -> Non
 def everything(house: House) -> Any:
     """How much there is in the tables that a refused request must leave alone."""
 
-    def read(db: Session) -> Any:
+    def read(db: Connection) -> Any:
         # What the sweep does meanwhile is left out.
         live = [select(func.count()).where(kind.sessions.c.expires_at > clock.now()) for kind in KINDS.values()]
         changed = [select(func.count(), func.max(kind.accounts.c.updated_at)) for kind in KINDS.values()]
@@ -768,7 +765,7 @@ def test_a_disabled_account_confirms_nothing(registered: Registered) -> None:
 def test_a_code_is_not_kept_where_it_can_be_read(registered: Registered) -> None:
     code = registered.wait_for_code()
 
-    def read(db: Session) -> Any:
+    def read(db: Connection) -> Any:
         mine = (CODES.c.kind == registered.kind) & (CODES.c.account_id == registered.account.id)
         return [row.hash for row in db.execute(select(CODES).where(mine))]
 
@@ -933,7 +930,7 @@ def test_a_token_of_an_account_that_was_deleted_is_403(house: House) -> None:
     for kind in KINDS:
         device = house.sign_in(house.add(kind))
         accounts, account_id = KINDS[kind].accounts, device.account.id
-        remove: Callable[[Session], None] = lambda db, table=accounts, number=account_id: (  # type: ignore[misc] # noqa: E731
+        remove: Callable[[Connection], None] = lambda db, table=accounts, number=account_id: (  # type: ignore[misc] # noqa: E731
             db.execute(table.delete().where(table.c.id == number)) and None
         )
         house.write(remove)

@@ -7,13 +7,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, select
 
 from models import clock, codes
-from models.codes import CODES
 from models.keys import Key, KeySet
-from models.schema import KINDS, Kind
+from models.schema import CODES, KINDS, Kind
 from models.settings import AccountSettings
 from tests.conftest import House
 
@@ -39,7 +37,7 @@ class Owner:
         return self.house.write(codes.use, keys, self.kind, self.id, purpose, code, at)
 
     def rows(self) -> Any:
-        def read(db: Session) -> Any:
+        def read(db: Connection) -> Any:
             mine = (CODES.c.kind == self.kind.name) & (CODES.c.account_id == self.id)
             return db.execute(select(CODES).where(mine)).mappings().all()
 

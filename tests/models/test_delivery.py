@@ -18,8 +18,7 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP
 from pydantic import SecretStr
-from sqlalchemy import delete, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, delete, select, update
 from structlog.testing import capture_logs
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPHeaders, HTTPServerRequest, ResponseStartLine
@@ -27,7 +26,8 @@ from tornado.httputil import HTTPHeaders, HTTPServerRequest, ResponseStartLine
 from models import clock, delivery, messages
 from models.delivery import Delivery
 from models.keys import Key, KeySet
-from models.messages import GIVE_UP_AFTER, MESSAGES, Channel, Letter
+from models.messages import GIVE_UP_AFTER, Channel, Letter
+from models.schema import MESSAGES
 from models.settings import MailSettings, SmsSettings
 from tests.conftest import PASSWORD, open_database, start_server, wait_until
 from tests.postgres import free_port
@@ -142,7 +142,7 @@ class Post:
     async def waiting(self) -> Any:
         """The rows of what was not sent yet."""
 
-        def read(db: Session) -> Any:
+        def read(db: Connection) -> Any:
             return db.execute(select(MESSAGES).order_by(MESSAGES.c.id)).mappings().all()
 
         return await self.database.read(read)
@@ -438,7 +438,7 @@ async def test_a_queued_letter_is_sent_without_waiting_for_the_next_look(post: P
 @pytest.mark.parametrize("channel", ["mail", "sms"])
 def test_what_is_queued_by_a_transaction_that_fails_is_never_sent(post: Post, channel: Channel) -> None:
     async def check() -> None:
-        def fail(db: Session) -> None:
+        def fail(db: Connection) -> None:
             messages.queue(db, KEYS, Letter(channel, "nobody", "", ""), clock.now())
             raise ZeroDivisionError
 

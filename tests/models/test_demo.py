@@ -13,16 +13,15 @@ from typing import Any
 import httpx
 import jwt
 import pytest
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, select
 
 from models import accounts, clock, demo, sessions
 from models.contacts import normalise_email, normalise_phone
-from models.events import EVENTS, Cause, Type
+from models.events import Cause, Type
 from models.origins import Origin
 from models.passwords import Passwords
 from models.places import Places
-from models.schema import CLIENT, KINDS, USER, Kind
+from models.schema import CLIENT, EVENTS, KINDS, USER, Kind
 from models.settings import SessionSettings
 from tests.conftest import KEY, NO_TLS, Server, open_database, password_hash, start_server
 
@@ -78,7 +77,7 @@ class Demo:
     def list(self, table: Any) -> Rows:
         """Every row of a table, in the order of ids."""
 
-        def read(db: Session) -> Rows:
+        def read(db: Connection) -> Rows:
             return [dict(row) for row in db.execute(select(table).order_by(table.c.id)).mappings()]
 
         rows: Rows = self.run(self.database.read(read))
@@ -321,7 +320,7 @@ def test_no_refusal_is_so_young_that_it_could_hinder_a_sign_in(filled: Demo) -> 
 
 @KIND
 def test_what_comes_next_gets_ids_that_were_never_used(filled: Demo, kind: Kind) -> None:
-    def write(db: Session) -> tuple[int, int]:
+    def write(db: Connection) -> tuple[int, int]:
         now = clock.now()
         row = accounts.create(db, kind, {"phone": "+79130000001"}, password_hash(), None, now)
         started = sessions.start(db, kind, row["id"], None, None, Origin(), SessionSettings(), now)

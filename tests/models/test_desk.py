@@ -12,19 +12,18 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, event, func, insert, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, delete, event, func, insert, select
 
 from models import clock, counts, cutoffs, desk, events, overview, sessions
 from models.database import Database, is_postgres
 from models.desk import TooWide
-from models.events import EVENTS, Cause, Type
+from models.events import Cause, Type
 from models.filters import AccountFilter, EventFilter, SessionFilter
 from models.networks import Network
 from models.origins import Origin
 from models.paging import InvalidCursor, Page, Place
 from models.principals import Principal
-from models.schema import CLIENT, FACETS, KINDS, USER, Row, fold_text
+from models.schema import CLIENT, EVENTS, FACETS, KINDS, USER, Row, fold_text
 from models.settings import SessionSettings
 from tests.conftest import open_database
 
@@ -71,7 +70,7 @@ class Desk:
         return back[::-1]
 
 
-def make_account(db: Session, kind: Any, number: int, **fields: Any) -> Row:
+def make_account(db: Connection, kind: Any, number: int, **fields: Any) -> Row:
     values = {
         "surname": SURNAMES[number % len(SURNAMES)],
         "phone": f"+7913{number:07}",
@@ -109,7 +108,7 @@ def make_session(kind: Any, account_id: int, number: int) -> dict[str, Any]:
     }
 
 
-def fill(db: Session) -> tuple[Principal, list[Row], dict[tuple[str, int], Row], list[Row]]:
+def fill(db: Connection) -> tuple[Principal, list[Row], dict[tuple[str, int], Row], list[Row]]:
     rows: list[Row] = []
     accounts: dict[tuple[str, int], Row] = {}
     made: list[dict[str, Any]] = []
@@ -250,9 +249,9 @@ def test_a_filter_finds_what_the_plainest_reading_of_it_does(filled: Desk, sough
     assert [(row["kind"], row["id"]) for page in back for row in page.rows] == expected
 
 
-def explain(db: Session, read: Callable[[Session], Any]) -> list[str]:
+def explain(db: Connection, read: Callable[[Connection], Any]) -> list[str]:
     """The plans of all that `read` asks."""
-    connection, asked = db.connection(), []
+    connection, asked = db, []
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> None:
         asked.append((statement, parameters))
@@ -277,7 +276,7 @@ UNINDEXED = re.compile(rf"SCAN {LARGE}( AS \w+)?$|Seq Scan on {LARGE}\b")
 
 @pytest.mark.parametrize("sought", FILTERS)
 def test_every_filter_of_sessions_goes_by_an_index(filled: Desk, sought: SessionFilter) -> None:
-    def read(db: Session) -> None:
+    def read(db: Connection) -> None:
         for kind in [KINDS[sought.kind]] if sought.kind else KINDS.values():
             found = desk._read_sessions(db, filled.staff, kind, sought, NOW, Place(), 50)
             assert found
@@ -443,7 +442,7 @@ def test_events_are_found_paged_and_streamed(filled: Desk, sought: EventFilter) 
 
 @pytest.mark.parametrize("sought", EVENT_FILTERS)
 def test_every_filter_of_events_goes_by_an_index(filled: Desk, sought: EventFilter) -> None:
-    def read(db: Session) -> None:
+    def read(db: Connection) -> None:
         desk._read_events(db, filled.staff, sought, NOW, Place(), 50)
 
     plans = filled.run(filled.database.scan(explain, read))
@@ -512,7 +511,7 @@ def test_whoever_has_no_such_role_sees_nothing(filled: Desk, role: Any) -> None:
     assert filled.run(stream()) == []
 
 
-def read_counts(db: Session) -> tuple[dict[tuple[str, ...], int], dict[tuple[Any, ...], int]]:
+def read_counts(db: Connection) -> tuple[dict[tuple[str, ...], int], dict[tuple[Any, ...], int]]:
     """What is kept, added up: of sessions and of events."""
     made = counts.sessions_by_make().c
     keys = [made[name] for name in counts.KEYS]
@@ -526,7 +525,7 @@ def read_counts(db: Session) -> tuple[dict[tuple[str, ...], int], dict[tuple[Any
     )
 
 
-def count_rows(db: Session) -> tuple[dict[tuple[str, ...], int], dict[tuple[Any, ...], int]]:
+def count_rows(db: Connection) -> tuple[dict[tuple[str, ...], int], dict[tuple[Any, ...], int]]:
     """The same, of the rows."""
     of_sessions: dict[tuple[str, ...], int] = {}
     for kind in KINDS.values():
@@ -541,7 +540,7 @@ def count_rows(db: Session) -> tuple[dict[tuple[str, ...], int], dict[tuple[Any,
     return of_sessions, of_events
 
 
-def remove_account(db: Session, account_id: int) -> None:
+def remove_account(db: Connection, account_id: int) -> None:
     """Its sessions go with it."""
     db.execute(delete(CLIENT.accounts).where(CLIENT.accounts.c.id == account_id))
 

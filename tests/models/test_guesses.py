@@ -7,14 +7,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, func, select
 
 from models import clock, guesses, known_devices
-from models.guesses import GUESSES, Guess, Purpose, TooMany, network_of
+from models.guesses import Guess, Purpose, TooMany, network_of
 from models.keys import Key, KeySet
 from models.origins import Origin
-from models.schema import KINDS, Kind
+from models.schema import GUESSES, KINDS, Kind
 from models.settings import GuessSettings
 from tests.conftest import Account, House
 
@@ -116,7 +115,7 @@ def test_a_network_waits_whatever_accounts_it_tries(guesser: Guesser) -> None:
 
 
 def test_a_device_that_the_account_knows_waits_for_no_stranger(guesser: Guesser) -> None:
-    def start(db: Session) -> None:
+    def start(db: Connection) -> None:
         known_devices.meet(db, guesser.kind, guesser.account.id, DEVICE, Origin(), NOW)
 
     assert guesser.wait(device=DEVICE) == 0

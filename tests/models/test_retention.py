@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, insert, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, func, insert, select, update
 
 from models import accounts, clock, events
-from models.events import EVENTS, Type
+from models.events import Type
 from models.networks import make_key
 from models.origins import Origin
 from models.retention import ADDRESSES, STEP, Retention, forget_some
-from models.schema import KINDS
+from models.schema import EVENTS, KINDS
 from tests.conftest import House, open_database, start_server, wait_until
 
 NOW = clock.now()
@@ -28,13 +27,13 @@ ORIGIN = Origin("192.0.2.1", "Thing/1", "DE")
 def test_addresses_of_old_events_go_and_all_else_of_them_stays(house: House) -> None:
     account = house.add("user")
 
-    def write(db: Session) -> None:
+    def write(db: Connection) -> None:
         for days in (3, 1):
             made = events.make(KINDS["user"], account.id, Type.REFUSED, NOW - days * DAY, device="Thing/1",
                                origin=ORIGIN)  # fmt: skip
             events.append(db, made | {"target": f"t{days}", "network": f"n{days}"})
 
-    def read(db: Session) -> list[Any]:
+    def read(db: Connection) -> list[Any]:
         columns = EVENTS.c
         asked = select(columns.ip, columns.network, columns.target, columns.device, columns.country)
         mine = (columns.account_id == account.id) & (columns.kind == "user") & (columns.type == "refused")
@@ -74,7 +73,7 @@ def test_the_server_forgets_step_by_step_however_many_there_are(
     of = KINDS["client"]
     ages = [NOW - (3 if number < 2 * STEP else 1) * DAY for number in range(2 * STEP + 10)]
 
-    def fill(db: Session) -> None:
+    def fill(db: Connection) -> None:
         refused = [events.make(KINDS["user"], None, Type.REFUSED, at, origin=ORIGIN) for at in ages]
         events.append(db, *refused)
         fields = {"surname": "Test", "phone": "+79130000000"}
@@ -87,7 +86,7 @@ def test_the_server_forgets_step_by_step_however_many_there_are(
         ]  # fmt: skip
         db.execute(insert(of.sessions), made)
 
-    def count(db: Session) -> tuple[int | None, ...]:
+    def count(db: Connection) -> tuple[int | None, ...]:
         asked = [select(func.count()).where(EVENTS.c.ip.is_not(None), EVENTS.c.type == "refused")]
         asked.append(select(func.count()).where(of.sessions.c.ip_key.is_not(None), of.sessions.c.ip != ""))
         return tuple(db.scalar(one) for one in asked)

@@ -11,19 +11,18 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError, OperationalError
-from sqlalchemy.orm import Session
 
 from models import accounts, clock, codes, known_devices, principals, restores, sessions
 from models.accounts import AccountChange, ContactTaken
 from models.activity import MOST_IN_A_BATCH, Activity
 from models.database import Database, DatabaseUnavailable
-from models.events import EVENTS, Cause
+from models.events import Cause
 from models.keys import Key, KeySet
 from models.origins import Origin
-from models.principals import CUTOFFS, Principal
-from models.schema import CLIENT, KINDS, USER, Kind, Row
+from models.principals import Principal
+from models.schema import CLIENT, CUTOFFS, EVENTS, KINDS, KNOWN_DEVICES, USER, Kind, Row
 from models.sessions import GRACE, Started
 from models.settings import ClientLimits, Limits, SessionSettings, StaffLimits, UserLimits
 from models.tokens import Claims
@@ -126,14 +125,14 @@ def claims_of(started: Started, generation: int = 1) -> Claims:
     return Claims(started.kind, started.account["id"], started.session["sid"], float("inf"), generation)
 
 
-def get_live(db: Session, kind: Kind, account: Row) -> list[Row]:
+def get_live(db: Connection, kind: Kind, account: Row) -> list[Row]:
     """The rows of an account's sessions, oldest first."""
     table = kind.sessions
     mine = select(table).where(table.c.account_id == account["id"]).order_by(table.c.id)
     return list(db.execute(mine).mappings())
 
 
-def get_ends(db: Session, kind: Kind, account: Row) -> list[tuple[int, str]]:
+def get_ends(db: Connection, kind: Kind, account: Row) -> list[tuple[int, str]]:
     """Which sessions of an account ended and why, in the order that they did."""
     columns = EVENTS.c
     mine = (columns.kind == kind.name) & (columns.account_id == account["id"]) & (columns.type == "ended")
@@ -245,7 +244,7 @@ def test_none_starts_where_meanwhile(store: Store, kind: Kind, account: Row, wha
     assert store.read(count_events) == before
 
 
-def count_events(db: Session) -> int:
+def count_events(db: Connection) -> int:
     """How many events there are."""
     return db.scalar(select(func.count()).select_from(EVENTS)) or 0
 
@@ -610,7 +609,7 @@ def _end_by(store: Store, kind: Kind, account: Row, session: Started, cause: Cau
                 pass
 
 
-def _cut(db: Session, kind: Kind, at: datetime) -> None:
+def _cut(db: Connection, kind: Kind, at: datetime) -> None:
     db.execute(update(CUTOFFS).where(CUTOFFS.c.kind == kind.name).values(at=at))
 
 
@@ -666,7 +665,7 @@ def test_who_was_ended_meanwhile_ends_names_and_sees_nothing(store: Store, kind:
 def test_what_ends_in_a_transaction_that_fails_has_not_ended(store: Store, kind: Kind, account: Row) -> None:
     started = start(store, kind, account)
 
-    def fail(db: Session) -> None:
+    def fail(db: Connection) -> None:
         sessions.end_one(db, kind, started.session["id"], Cause.OWNER, NOW)
         raise ZeroDivisionError
 
@@ -680,18 +679,18 @@ def test_what_ends_in_a_transaction_that_fails_has_not_ended(store: Store, kind:
 # Sharing a commit.
 
 
-def _rename(db: Session, account: Row, name: str) -> str:
+def _rename(db: Connection, account: Row, name: str) -> str:
     table = USER.accounts
     db.execute(update(table).where(table.c.id == account["id"]).values(name=name))
     return name
 
 
-def _rename_and_divide(db: Session, account: Row, name: str) -> None:
+def _rename_and_divide(db: Connection, account: Row, name: str) -> None:
     _rename(db, account, name)
     raise ZeroDivisionError
 
 
-def _rename_and_break_a_rule(db: Session, account: Row, name: str) -> None:
+def _rename_and_break_a_rule(db: Connection, account: Row, name: str) -> None:
     _rename(db, account, name)
     db.execute(insert(USER.sessions).values(account_id=account["id"]))
 
@@ -710,11 +709,11 @@ def test_of_the_devices_that_an_account_has_met_those_met_last_are_remembered(
         novelty: str = store.write(known_devices.meet, kind, account["id"], device_id, ORIGIN, NOW)
         return novelty
 
-    def meet_many(db: Session) -> None:
+    def meet_many(db: Connection) -> None:
         for number in range(known_devices.MOST - 1):
             known_devices.meet(db, kind, account["id"], f"many {number}", ORIGIN, NOW)
 
-    table = known_devices.KNOWN_DEVICES
+    table = KNOWN_DEVICES
     mine = (table.c.kind == kind.name) & (table.c.account_id == account["id"])
     assert [meet("daily"), meet("once"), meet("daily")] == ["", "device", ""]
 
@@ -776,7 +775,7 @@ def test_more_writes_than_one_commit_holds_are_all_written(store: Store) -> None
     row = add(store, USER)
     table = USER.accounts
 
-    def count(db: Session) -> None:
+    def count(db: Connection) -> None:
         db.execute(update(table).where(table.c.id == row["id"]).values(revision=table.c.revision + 1))
 
     before = store.read(accounts.get, USER, row["id"])["revision"]
@@ -806,10 +805,10 @@ def test_a_restored_database_is_not_told_by_an_event_that_is_no_longer_kept(stor
 
 
 def test_where_one_write_finds_the_database_away_each_that_waits_is_told(store: Store) -> None:
-    def fail(_db: Session) -> None:
+    def fail(_db: Connection) -> None:
         raise OperationalError("", {}, sqlite3.OperationalError("disk I/O error"))
 
-    def look(db: Session) -> Any:
+    def look(db: Connection) -> Any:
         return db.scalar(select(1))
 
     async def gather() -> list[Any]:
