@@ -49,7 +49,7 @@ class Language:
 
     def gettext(self, text: str, **values: object) -> Markup:
         """A text in this language, as `_` in templates; the `values` that it has {places} for are escaped."""
-        told = Markup(_load(self.code).gettext(text))  # noqa: S704 - our own catalogue
+        told = _tell(self.code, text)
         return told.format(**values) if values else told
 
     def ngettext(self, one: str, many: str, count: int, **values: object) -> Markup:
@@ -161,6 +161,11 @@ def _zones() -> frozenset[str]:
 
 
 # A page of a list tells some hundred times, and most of them again and again.
+
+
+@lru_cache(maxsize=2048)
+def _tell(code: str, text: str) -> Markup:
+    return Markup(_load(code).gettext(text))  # noqa: S704 - our own catalogue
 
 
 @lru_cache(maxsize=2048)

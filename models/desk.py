@@ -12,7 +12,21 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, false, func, or_, select, true, tuple_, union
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    Table,
+    case,
+    false,
+    func,
+    or_,
+    select,
+    true,
+    tuple_,
+    union,
+    union_all,
+)
 
 from models import clock, counts, cutoffs
 from models.database import Database
@@ -225,20 +239,34 @@ def _count_sessions(
     conditions = [*asked, *(term.condition for term in terms)]
     # The rows that expired and wait to be swept are few: they are counted by themselves, and taken off.
     expired = select(func.count()).where(*conditions, columns.expires_at <= now).select_from(sessions)
-    if not terms:
-        made = counts.sessions_by_make().c
-        wanted = [made.kind == kind.name, *(made[name] == value for name, value in facets.items())]
-        all_ = select(func.coalesce(func.sum(made.count), 0)).where(*wanted)
-    else:
+    made = counts.sessions_by_make().c
+    wanted = [made.kind == kind.name, *(made[name] == value for name, value in facets.items())]
+    all_ = select(func.coalesce(func.sum(made.count), 0)).where(*wanted)
+    if terms:
         # Where many match, the two indexes that hold the makes too answer by themselves; one knows the other's time.
         indexes = [term.index for term in terms]
         index = next((one for one in ("seen", "started") if one in indexes), indexes[0])
         if plan.is_few:
             index = plan.index
-        all_ = _by(index, sessions, select(func.count()).select_from(sessions)).where(*conditions)
+        one_by_one = _by(index, sessions, select(func.count()).select_from(sessions)).where(*conditions)
+        outside = terms[0].outside if len(terms) == 1 and not facets and not plan.is_few else ()
+        all_ = _count_around(kind, index, outside, plan.bound // 8, all_, one_by_one) if outside else one_by_one
     by_expiry = _by("expires_at", sessions, expired)
     found = db.execute(select(all_.scalar_subquery(), by_expiry.scalar_subquery()).where(allowed)).first()
     return int(found[0]) - int(found[1]) if found else 0
+
+
+def _count_around(
+    kind: Kind, index: str | None, outside: Sequence[ColumnElement[bool]], most: int, all_: Any, one_by_one: Any
+) -> Any:
+    """All without those `outside` a range, where these are at most `most`; else those in it, `one_by_one`."""
+    sessions = kind.sessions
+    others = [_by(index, sessions, select(sessions.c.id)).where(part).limit(most + 1) for part in outside]
+    found = union_all(*(select(part.subquery()) for part in others)).subquery()
+    counted = select(func.count().label("count")).select_from(found).cte("outside").prefix_with("MATERIALIZED")
+    return select(
+        case((counted.c.count <= most, all_.scalar_subquery() - counted.c.count), else_=one_by_one.scalar_subquery())
+    )
 
 
 def _find_accounts(db: Connection, kind: Kind, q: str) -> list[int]:

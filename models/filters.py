@@ -8,11 +8,11 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, and_, false, literal, literal_column
+from sqlalchemy import ColumnElement, and_, false, literal_column
 
 from models import clock
 from models.networks import Network
-from models.schema import EVENTS, FACETS, LONGEST_DEVICE_KEY, UNCONFIRMED, USER, UTC, Kind, KindName, fold_text
+from models.schema import EVENTS, FACETS, LONGEST_DEVICE_KEY, UNCONFIRMED, USER, Kind, KindName, fold_text
 
 SessionSort = Literal["-started", "started", "-seen", "seen"]
 AccountSort = Literal["-created", "created", "surname"]
@@ -27,6 +27,8 @@ class Term:
 
     index: str | None
     condition: ColumnElement[bool]
+    # Where it is a range that each row is in, before or behind: those two.
+    outside: tuple[ColumnElement[bool], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +80,11 @@ class SessionFilter:
             made.append(Term("ip_key", columns.ip_key.between(self.network.first, self.network.last)))
         if self.device:
             begin = fold_text(self.device)[:LONGEST_DEVICE_KEY]
-            made.append(Term("device_key", begins(columns.device_key, begin)))
-        if started := _between(columns.created_at, self.started_from, self.started_to):
-            made.append(Term("started", and_(*started)))
-        if seen := _between(columns.last_seen_at, self.seen_from, self.seen_before(now)):
-            made.append(Term("seen", and_(*seen)))
+            made.append(_begins("device_key", columns.device_key, begin))
+        if self.started_from or self.started_to:
+            made.append(_range("started", columns.created_at, self.started_from, self.started_to))
+        if self.seen_from or self.seen_before(now):
+            made.append(_range("seen", columns.last_seen_at, self.seen_from, self.seen_before(now)))
         return made
 
     def implied(self, kind: Kind, now: datetime) -> list[ColumnElement[bool]]:
@@ -203,8 +205,8 @@ class EventFilter:
             made.append(Term(None, columns.kind == self.kind))
         if self.session is not None:
             made.append(Term(None, columns.session_id == self.session))
-        if between := _between(columns.at, self.since, self.until):
-            made.append(Term("at", and_(*between)))
+        if self.since or self.until:
+            made.append(_range("at", columns.at, self.since, self.until))
         return made
 
 
@@ -214,9 +216,9 @@ def _is(condition: str) -> ColumnElement[bool]:
     return literal_column(f"({condition})")
 
 
-def begins(column: ColumnElement[str], text: str) -> ColumnElement[bool]:
-    """Whether `column`, which is compared by code points, begins with `text`: a range of an index."""
-    return and_(column >= text, column < text + _LAST)
+def _begins(index: str, column: ColumnElement[str], text: str) -> Term:
+    """Whether `column`, which is compared by code points, begins with `text`: a range of its index."""
+    return _range(index, column, text, text + _LAST)
 
 
 def begins_of_account(kind: Kind, q: str) -> list[ColumnElement[bool]]:
@@ -225,17 +227,15 @@ def begins_of_account(kind: Kind, q: str) -> list[ColumnElement[bool]]:
     made = []
     phone = re.sub(r"[\s().-]", "", q)
     if re.fullmatch(r"\+?[0-9]+", phone):
-        made.append(begins(columns.phone, phone if phone.startswith("+") else f"+{phone}"))
-    made.append(begins(columns.surname_key, fold_text(q)))
+        made.append(_begins("phone", columns.phone, phone if phone.startswith("+") else f"+{phone}"))
+    made.append(_begins("surname_key", columns.surname_key, fold_text(q)))
     if "email" in kind.contacts:
-        made.append(begins(columns.email, q.strip().lower()))
-    return made
+        made.append(_begins("email", columns.email, q.strip().lower()))
+    return [term.condition for term in made]
 
 
-def _between(column: ColumnElement[Any], since: datetime | None, until: datetime | None) -> list[ColumnElement[bool]]:
-    made = []
-    if since is not None:
-        made.append(column >= literal(since, UTC))
-    if until is not None:
-        made.append(column < literal(until, UTC))
-    return made
+def _range(index: str, column: ColumnElement[Any], since: Any, until: Any) -> Term:
+    """From `since`, up to `until` and not with it, either of which may be None; of a column that is never empty."""
+    within = ([] if since is None else [column >= since]) + ([] if until is None else [column < until])
+    outside = ([] if since is None else [column < since]) + ([] if until is None else [column >= until])
+    return Term(index, and_(*within), tuple(outside))

@@ -217,6 +217,9 @@ FILTERS = [
     SessionFilter(started_from=NOW - 10 * DAY, sort="seen", browser="Chrome"),
     SessionFilter(started_to=NOW - 10 * DAY, sort="started"),
     SessionFilter(seen_from=NOW - 5 * DAY, seen_to=NOW - 2 * DAY, sort="-seen"),
+    # Of these it is counted what they leave out.
+    SessionFilter(started_from=NOW - 38 * DAY),
+    SessionFilter(seen_from=NOW - 36 * DAY, seen_to=NOW - DAY / 12, sort="seen"),
     SessionFilter(idle=7 * DAY),
     SessionFilter(idle=7 * DAY, seen_from=NOW - 30 * DAY, country="RU", sort="-seen"),
     SessionFilter(q="smith"),
