@@ -62,11 +62,11 @@ def sessions_by_make() -> Subquery:
     return union_all(*parts).subquery("made")
 
 
-def count_sessions(db: Connection, kind: str, facets: Mapping[str, str]) -> int:
+def sum_sessions(kind: str, facets: Mapping[str, str]) -> Select[tuple[int]]:
     """How many rows there are, those that expired and wait to be swept among them."""
     made = sessions_by_make().c
     wanted = [made.kind == kind, *(made[name] == value for name, value in facets.items())]
-    return int(db.scalar(select(func.coalesce(func.sum(made.count), 0)).where(*wanted)) or 0)
+    return select(func.coalesce(func.sum(made.count), 0)).where(*wanted)
 
 
 def fold_sessions(db: Connection) -> int:

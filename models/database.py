@@ -1,4 +1,4 @@
-"""Where queries run. A query is a plain function whose first argument is the SQLAlchemy session, `db`."""
+"""Where queries run. A query is a plain function whose first argument is the SQLAlchemy connection, `db`."""
 
 from __future__ import annotations
 
@@ -55,10 +55,9 @@ class Statement:
 
     def run(self, db: Connection, *values: dict[str, Any]) -> Sequence[Sequence[Any]]:
         """The rows that it gives in `db`'s transaction; with several `values` it runs once for each."""
-        connection = db
-        prepared = [self.prepare(connection.dialect, one) for one in values]
-        text, errors = prepared[0][0], connection.dialect.loaded_dbapi.Error
-        cursor = connection.connection.cursor()
+        prepared = [self.prepare(db.dialect, one) for one in values]
+        text, errors = prepared[0][0], db.dialect.loaded_dbapi.Error
+        cursor = db.connection.cursor()
         try:
             if len(prepared) > 1:
                 cursor.executemany(text, [tuple(parameters) for _, parameters in prepared])
@@ -66,7 +65,7 @@ class Statement:
             cursor.execute(text, tuple(prepared[0][1]))
             return cursor.fetchall() if cursor.description else []
         except errors as error:
-            raise exc.DBAPIError.instance(text, None, error, errors, dialect=connection.dialect) from error
+            raise exc.DBAPIError.instance(text, None, error, errors, dialect=db.dialect) from error
         finally:
             cursor.close()
 

@@ -6,7 +6,6 @@ import asyncio
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 
-import aiosmtplib
 import structlog
 
 from models import clock, messages
@@ -71,6 +70,9 @@ class Delivery(Chore):
         if not self._mail.host:
             _write_to_log(letter, "mail.host")
             return
+        # Not before there is a mail to send: a mail server may never be configured.
+        import aiosmtplib
+
         message = EmailMessage()
         message["From"] = self._mail.sender
         message["To"] = letter.recipient
@@ -94,7 +96,7 @@ class Delivery(Chore):
         if not self._sms.address:
             _write_to_log(letter, "sms.address")
             return
-        # Not before there is an SMS to send: a gateway may never be configured.
+        # As above.
         import httpx
 
         # One pass over each field: a text that itself says "{phone}" stays as it is.

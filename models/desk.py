@@ -137,6 +137,36 @@ class _Plan:
         return self.bound <= FEW
 
 
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """What is asked of the sessions of a kind, and how it is found."""
+
+    kind: Kind
+    facets: dict[str, str]
+    terms: list[Term]
+    plan: _Plan
+
+    @property
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """All that is asked, but that they are live."""
+        columns = self.kind.sessions.c
+        asked = [columns[name] == value for name, value in self.facets.items()]
+        if self.plan.is_few and self.plan.index == "make":
+            asked.append(_has_make(self.kind, self.facets))
+        return [*asked, *(term.condition for term in self.terms)]
+
+
+def _search(db: Connection, kind: Kind, sought: SessionFilter, now: datetime) -> _Search:
+    """Raises TooWide."""
+    accounts = _find_accounts(db, kind, sought.q) if sought.q else None
+    facets, terms = sought.facets, sought.terms(kind, accounts, now)
+    if cutoffs.is_waiting(db, kind):
+        # Rows of a cut-off that wait to be swept: they are no sessions any more, and may be most.
+        at = db.scalar(select(cut_at(kind)))
+        terms.append(Term("started", kind.sessions.c.created_at > at))
+    return _Search(kind, facets, terms, _plan(db, kind, facets, terms))
+
+
 def _sort_column(sought: SessionFilter) -> str:
     return "created_at" if "started" in sought.sort else "last_seen_at"
 
@@ -154,27 +184,18 @@ def _find_sessions(
 ) -> tuple[int, Sequence[Row]]:
     """How many sessions match, and the ids of those of the page, in its order; none where that is not `allowed`."""
     sessions, columns = kind.sessions, kind.sessions.c
-    accounts = _find_accounts(db, kind, sought.q) if sought.q else None
-    facets, terms = sought.facets, sought.terms(kind, accounts, now)
-    if cutoffs.is_waiting(db, kind):
-        # Rows of a cut-off that wait to be swept: they are no sessions any more, and may be most.
-        at = db.scalar(select(cut_at(kind)))
-        terms.append(Term("started", columns.created_at > at))
-    plan = _plan(db, kind, facets, terms)
-    asked = [columns[name] == value for name, value in facets.items()]
-    if plan.is_few and plan.index == "make":
-        asked.append(_has_make(kind, facets))
-    total = _count_sessions(db, kind, facets, asked, terms, plan, now, allowed) if is_counted else 0
+    search = _search(db, kind, sought, now)
+    total = _count_sessions(db, search, now, allowed) if is_counted else 0
     if not most or (is_counted and not total):
         return total, []
     is_descending = sought.sort.startswith("-")
     sort = columns[_sort_column(sought)]
-    wanted = [*asked, *(term.condition for term in terms), is_live(kind, now)]
+    wanted = [*search.conditions, is_live(kind, now)]
     follows = place.follows(sort, columns.id, kind.name, is_descending)
     is_down = is_descending is not place.is_back
-    if plan.is_few:
+    if search.plan.is_few:
         # Fenced off: a planner that sees the limit would walk the list for the few rows that match.
-        matching = _by(plan.index, sessions, select(columns.id, sort)).where(*wanted, *follows)
+        matching = _by(search.plan.index, sessions, select(columns.id, sort)).where(*wanted, *follows)
         fenced = matching.cte("matching").prefix_with("MATERIALIZED")
         page = select(fenced).order_by(*_ordered(fenced.c[sort.name], fenced.c.id, is_down))
     else:
@@ -205,7 +226,7 @@ def _unindexed(kind: Kind, found: Select[Any]) -> Select[Any]:
 
 def _plan(db: Connection, kind: Kind, facets: dict[str, str], terms: list[Term]) -> _Plan:
     """By which index the fewest rows are read, and how many those are at most; past FEW they are not counted."""
-    plan = _Plan("make" if facets else None, counts.count_sessions(db, kind.name, facets))
+    plan = _Plan("make" if facets else None, int(db.scalar(counts.sum_sessions(kind.name, facets)) or 0))
     for term in terms:
         if plan.is_few:
             break
@@ -224,49 +245,36 @@ def _has_make(kind: Kind, facets: dict[str, str]) -> ColumnElement[bool]:
     return tuple_(*(kind.sessions.c[name] for name in FACETS)).in_(makes)
 
 
-def _count_sessions(
-    db: Connection,
-    kind: Kind,
-    facets: dict[str, str],
-    asked: list[ColumnElement[bool]],
-    terms: list[Term],
-    plan: _Plan,
-    now: datetime,
-    allowed: ColumnElement[bool],
-) -> int:
+def _count_sessions(db: Connection, search: _Search, now: datetime, allowed: ColumnElement[bool]) -> int:
     """How many live sessions match; none where that is not `allowed`."""
-    sessions, columns = kind.sessions, kind.sessions.c
-    conditions = [*asked, *(term.condition for term in terms)]
+    sessions = search.kind.sessions
     # The rows that expired and wait to be swept are few: they are counted by themselves, and taken off.
-    expired = select(func.count()).where(*conditions, columns.expires_at <= now).select_from(sessions)
-    made = counts.sessions_by_make().c
-    wanted = [made.kind == kind.name, *(made[name] == value for name, value in facets.items())]
-    all_ = select(func.coalesce(func.sum(made.count), 0)).where(*wanted)
-    if terms:
-        # Where many match, the two indexes that hold the makes too answer by themselves; one knows the other's time.
-        indexes = [term.index for term in terms]
-        index = next((one for one in ("seen", "started") if one in indexes), indexes[0])
-        if plan.is_few:
-            index = plan.index
-        one_by_one = _by(index, sessions, select(func.count()).select_from(sessions)).where(*conditions)
-        outside = terms[0].outside if len(terms) == 1 and not facets and not plan.is_few else ()
-        all_ = _count_around(kind, index, outside, plan.bound // 8, all_, one_by_one) if outside else one_by_one
+    expired = select(func.count()).where(*search.conditions, sessions.c.expires_at <= now).select_from(sessions)
     by_expiry = _by("expires_at", sessions, expired)
-    found = db.execute(select(all_.scalar_subquery(), by_expiry.scalar_subquery()).where(allowed)).first()
+    counted = select(_count_rows(search).scalar_subquery(), by_expiry.scalar_subquery())
+    found = db.execute(counted.where(allowed)).first()
     return int(found[0]) - int(found[1]) if found else 0
 
 
-def _count_around(
-    kind: Kind, index: str | None, outside: Sequence[ColumnElement[bool]], most: int, all_: Any, one_by_one: Any
-) -> Any:
-    """All without those `outside` a range, where these are at most `most`; else those in it, `one_by_one`."""
-    sessions = kind.sessions
-    others = [_by(index, sessions, select(sessions.c.id)).where(part).limit(most + 1) for part in outside]
-    found = union_all(*(select(part.subquery()) for part in others)).subquery()
-    counted = select(func.count().label("count")).select_from(found).cte("outside").prefix_with("MATERIALIZED")
-    return select(
-        case((counted.c.count <= most, all_.scalar_subquery() - counted.c.count), else_=one_by_one.scalar_subquery())
-    )
+def _count_rows(search: _Search) -> Select[Any]:
+    """How many rows match, those that expired among them."""
+    kind, facets, terms, plan = search.kind, search.facets, search.terms, search.plan
+    sessions, kept = kind.sessions, counts.sum_sessions(kind.name, facets)
+    if not terms:
+        return kept
+    # Where many match, the two indexes that hold the makes too answer by themselves; one knows the other's time.
+    indexes = [term.index for term in terms]
+    index = plan.index if plan.is_few else next((one for one in ("seen", "started") if one in indexes), indexes[0])
+    one_by_one = _by(index, sessions, select(func.count()).select_from(sessions)).where(*search.conditions)
+    if plan.is_few or facets or len(terms) > 1 or not terms[0].outside:
+        return one_by_one
+    # A range that most are in: where those outside it are less than an eighth, they are counted instead.
+    most = plan.bound // 8
+    others = [_by(index, sessions, select(sessions.c.id)).where(part).limit(most + 1) for part in terms[0].outside]
+    outside = union_all(*(select(part.subquery()) for part in others)).subquery()
+    left_out = select(func.count().label("count")).select_from(outside).cte("left_out").prefix_with("MATERIALIZED")
+    rest = kept.scalar_subquery() - left_out.c.count
+    return select(case((left_out.c.count <= most, rest), else_=one_by_one.scalar_subquery()))
 
 
 def _find_accounts(db: Connection, kind: Kind, q: str) -> list[int]:

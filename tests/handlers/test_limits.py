@@ -24,11 +24,11 @@ ROOM = 16
 
 @pytest.fixture(scope="module")
 def strict(make_url: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """A server behind https that answers to two names, is open to one site's scripts, and waits a second at most."""
+    """A server behind https that answers to two names, is open to one site's scripts, and waits seconds at most."""
     url = make_url("sqlite")
     settings = {
         "address": SITE, "hosts": '["other.example.com", "127.0.0.1"]', "origins": f'["{ORIGIN}"]',
-        "connections": str(ROOM), "idle_seconds": "1", "body_seconds": "1", "request_seconds": "1",
+        "connections": str(ROOM), "idle_seconds": "1", "body_seconds": "1", "request_seconds": "3",
     }  # fmt: skip
     server = start_server(
         tmp_path_factory.mktemp("server"), url, **{f"SESSIONS_SERVER__{name.upper()}": value

@@ -254,22 +254,22 @@ def test_a_filter_finds_what_the_plainest_reading_of_it_does(filled: Desk, sough
 
 def explain(db: Connection, read: Callable[[Connection], Any]) -> list[str]:
     """The plans of all that `read` asks."""
-    connection, asked = db, []
+    asked = []
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> None:
         asked.append((statement, parameters))
 
-    event.listen(connection, "before_cursor_execute", note)
+    event.listen(db, "before_cursor_execute", note)
     read(db)
-    event.remove(connection, "before_cursor_execute", note)
+    event.remove(db, "before_cursor_execute", note)
     if is_postgres(db):
         # Tables this small are read from end to end wherever that is allowed.
-        connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        db.exec_driver_sql("SET LOCAL enable_seqscan = off")
     how = "EXPLAIN" if is_postgres(db) else "EXPLAIN QUERY PLAN"
     return [
         str(row[-1]).strip()
         for statement, parameters in asked
-        for row in connection.exec_driver_sql(f"{how} {statement}", parameters)
+        for row in db.exec_driver_sql(f"{how} {statement}", parameters)
     ]
 
 
