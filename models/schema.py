@@ -105,8 +105,11 @@ def _numbered(name: str, *columns: Column[Any] | Index) -> Table:
 
 
 def _partial(name: str | None, where: str, *columns: str) -> Index:
-    """An index of the rows that `where` says alone."""
-    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
+    """An index of the rows that `where` says alone.
+
+    On PostgreSQL too, by its migration: said here, it would have each server on SQLite load PostgreSQL's dialect.
+    """
+    return Index(name, *columns, sqlite_where=text(where))
 
 
 # What the indexes of accounts that still have to confirm themselves say, word for word as queries ask it.
