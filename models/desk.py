@@ -268,10 +268,10 @@ def _count_rows(search: _Search) -> Select[Any]:
     one_by_one = _by(index, sessions, select(func.count()).select_from(sessions)).where(*search.conditions)
     if plan.is_few or facets or len(terms) > 1 or not terms[0].outside:
         return one_by_one
-    # A range that most are in: where those outside it are less than an eighth, they are counted instead.
-    most = plan.bound // 8
-    others = [_by(index, sessions, select(sessions.c.id)).where(part).limit(most + 1) for part in terms[0].outside]
-    outside = union_all(*(select(part.subquery()) for part in others)).subquery()
+    # Where no more than a sixteenth is outside of a range, those are counted instead. Whether it is so costs little.
+    most = plan.bound // 16
+    others = [_by(index, sessions, select(sessions.c.id)).where(part) for part in terms[0].outside]
+    outside = union_all(*others).limit(most + 1).subquery()
     left_out = select(func.count().label("count")).select_from(outside).cte("left_out").prefix_with("MATERIALIZED")
     rest = kept.scalar_subquery() - left_out.c.count
     return select(case((left_out.c.count <= most, rest), else_=one_by_one.scalar_subquery()))
