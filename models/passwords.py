@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
-import secrets
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,8 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 LONGEST = 256
+# Checked where there is no account, so that the answer takes as long: of a password that was drawn and not kept.
+NOBODY = "$argon2id$v=19$m=19456,t=2,p=1$01R9Zh3/wvzPQr9FrDtzyQ$vuAmdYzLLRtR0/SMxLyy6Y/kjesxJocs85Bgs17P+Mk"
 # About a second's work.
 MOST_WAITING = 80
 P = ParamSpec("P")
@@ -51,8 +52,6 @@ class Passwords:
         # Whether a password is good is judged apart, slowly: those that only sign in don't wait for it.
         self._judging = ThreadPoolExecutor(1, thread_name_prefix="judge", initializer=_give_way)
         self._waiting = dict.fromkeys((self._threads, self._judging), 0)
-        # Checked where there is no account, so that the answer takes as long. The start does not wait for it.
-        self._nobody = self._threads.submit(self._hasher.hash, secrets.token_urlsafe())
 
     async def hash(self, password: str, *personal: str | None, is_known: bool = False) -> str:
         """The hash to keep. Raises WeakPassword; `personal` are words that must not be the password. Raises Busy.
@@ -94,7 +93,7 @@ class Passwords:
 
     def _verify(self, password: str, password_hash: str | None) -> bool:
         try:
-            self._hasher.verify(password_hash or self._nobody.result(), password[: LONGEST + 1])
+            self._hasher.verify(password_hash or NOBODY, password[: LONGEST + 1])
         except (VerificationError, InvalidHashError):
             return False
         return bool(password_hash)

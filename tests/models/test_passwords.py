@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
+from argon2 import extract_parameters
 
-from models.passwords import LONGEST, MOST_JUDGED, MOST_WAITING, Busy, Passwords, WeakPassword
+from models.passwords import LONGEST, MOST_JUDGED, MOST_WAITING, NOBODY, Busy, Passwords, WeakPassword
 
 GOOD = "a quiet harbour at dusk"
 
@@ -41,6 +42,12 @@ def test_nobody_has_a_right_password(passwords: Passwords) -> None:
             assert not await passwords.is_right("nobody has this password", kept)
 
     asyncio.run(check())
+
+
+def test_nobody_s_password_takes_as_long_to_check_as_anybody_s(passwords: Passwords) -> None:
+    kept = extract_parameters(passwords.hash_now(GOOD))
+    assert extract_parameters(NOBODY) == kept
+    assert (kept.salt_len, kept.hash_len) == (16, 32)
 
 
 def test_the_longest_password_is_right_as_a_whole(passwords: Passwords) -> None:
