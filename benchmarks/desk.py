@@ -24,7 +24,7 @@ from sqlalchemy import Connection, text
 from benchmarks.yard import AGENT, KEYS, Yard, postgres, scratch
 from handlers.queries import encode
 from models import accounts, clock, counts, cutoffs, desk, jobs, sessions
-from models.database import Database
+from models.database import Database, is_postgres
 from models.filters import AccountFilter, EventFilter, SessionFilter
 from models.networks import Network, make_key
 from models.origins import Origin
@@ -454,7 +454,7 @@ async def measure_emergency(database: Database, staff: Principal, seconds: float
 
 def measure_size(db: Connection) -> str:
     """The size of the database."""
-    if db.dialect.name == "postgresql":
+    if is_postgres(db):
         return str(db.scalar(text("SELECT pg_size_pretty(pg_database_size(current_database()))")))
     pages = db.scalar(text("PRAGMA page_count")) * db.scalar(text("PRAGMA page_size"))
     return f"{pages / 2**20:.0f} MB"

@@ -62,11 +62,16 @@ def sessions_by_make() -> Subquery:
     return union_all(*parts).subquery("made")
 
 
-def sum_sessions(kind: str, facets: Mapping[str, str]) -> Select[tuple[int]]:
+def of_make(kind: str, facets: Mapping[str, str]) -> Select[Any]:
+    """What is counted of a kind's sessions whose make and country have these values."""
+    made = sessions_by_make()
+    return select(made).where(made.c.kind == kind, *(made.c[name] == value for name, value in facets.items()))
+
+
+def sum_sessions(kind: str, facets: Mapping[str, str]) -> Select[Any]:
     """How many rows there are, those that expired and wait to be swept among them."""
-    made = sessions_by_make().c
-    wanted = [made.kind == kind, *(made[name] == value for name, value in facets.items())]
-    return select(func.coalesce(func.sum(made.count), 0)).where(*wanted)
+    made = of_make(kind, facets)
+    return made.with_only_columns(func.coalesce(func.sum(made.selected_columns["count"]), 0))
 
 
 def fold_sessions(db: Connection) -> int:

@@ -123,7 +123,7 @@ class Database(ABC):
 
     async def is_current(self) -> bool:
         """Whether the tables are what this version expects."""
-        return await self.read(lambda db: migrating.is_current(db))
+        return await self.read(migrating.is_current)
 
     @abstractmethod
     async def close(self) -> None:

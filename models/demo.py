@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, text
 
 from models import clock, events
-from models.database import Database
+from models.database import Database, is_postgres
 from models.events import Cause, Type
 from models.origins import Origin, make_origin
 from models.passwords import Passwords
@@ -315,10 +315,10 @@ def _insert(db: Connection, house: _House) -> None:
         newest[kind.sessions.name] = max(started.id for started in house.started if started.owner.kind is kind)
     events.append(db, *house.list_events())
     # The ids were given here, and those of ended sessions are in no row: the next must come after them all.
-    if db.dialect.name == "sqlite":
-        move = text("UPDATE sqlite_sequence SET seq = :newest WHERE name = :table")
-    else:
+    if is_postgres(db):
         move = text("SELECT setval(pg_get_serial_sequence(:table, 'id'), :newest)")
+    else:
+        move = text("UPDATE sqlite_sequence SET seq = :newest WHERE name = :table")
     for table, number in newest.items():
         db.execute(move, {"table": table, "newest": number})
 

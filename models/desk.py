@@ -145,26 +145,23 @@ class _Search:
     facets: dict[str, str]
     terms: list[Term]
     plan: _Plan
-
-    @property
-    def conditions(self) -> list[ColumnElement[bool]]:
-        """All that is asked, but that they are live."""
-        columns = self.kind.sessions.c
-        asked = [columns[name] == value for name, value in self.facets.items()]
-        if self.plan.is_few and self.plan.index == "make":
-            asked.append(_has_make(self.kind, self.facets))
-        return [*asked, *(term.condition for term in self.terms)]
+    # All that is asked, but that they are live.
+    conditions: list[ColumnElement[bool]]
 
 
 def _search(db: Connection, kind: Kind, sought: SessionFilter, now: datetime) -> _Search:
     """Raises TooWide."""
-    accounts = _find_accounts(db, kind, sought.q) if sought.q else None
+    columns, accounts = kind.sessions.c, _find_accounts(db, kind, sought.q) if sought.q else None
     facets, terms = sought.facets, sought.terms(kind, accounts, now)
     if cutoffs.is_waiting(db, kind):
         # Rows of a cut-off that wait to be swept: they are no sessions any more, and may be most.
         at = db.scalar(select(cut_at(kind)))
-        terms.append(Term("started", kind.sessions.c.created_at > at))
-    return _Search(kind, facets, terms, _plan(db, kind, facets, terms))
+        terms.append(Term("started", columns.created_at > at))
+    plan = _plan(db, kind, facets, terms)
+    asked = [columns[name] == value for name, value in facets.items()]
+    if plan.is_few and plan.index == "make":
+        asked.append(_has_make(kind, facets))
+    return _Search(kind, facets, terms, plan, [*asked, *(term.condition for term in terms)])
 
 
 def _sort_column(sought: SessionFilter) -> str:
@@ -239,9 +236,8 @@ def _plan(db: Connection, kind: Kind, facets: dict[str, str], terms: list[Term])
 
 def _has_make(kind: Kind, facets: dict[str, str]) -> ColumnElement[bool]:
     """Which sessions are of a make that has these values: the makes are few, and the index is of all four."""
-    made = counts.sessions_by_make().c
-    wanted = [made.kind == kind.name, *(made[name] == value for name, value in facets.items())]
-    makes = select(*(made[name] for name in FACETS)).where(*wanted)
+    made = counts.of_make(kind.name, facets)
+    makes = made.with_only_columns(*(made.selected_columns[name] for name in FACETS))
     return tuple_(*(kind.sessions.c[name] for name in FACETS)).in_(makes)
 
 

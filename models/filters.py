@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, and_, false, literal_column
+from sqlalchemy import Column, ColumnElement, and_, false, literal_column
 
 from models import clock
 from models.networks import Network
@@ -80,7 +80,7 @@ class SessionFilter:
             made.append(Term("ip_key", columns.ip_key.between(self.network.first, self.network.last)))
         if self.device:
             begin = fold_text(self.device)[:LONGEST_DEVICE_KEY]
-            made.append(_begins("device_key", columns.device_key, begin))
+            made.append(_begins(columns.device_key, begin))
         if self.started_from or self.started_to:
             made.append(_range("started", columns.created_at, self.started_from, self.started_to))
         if self.seen_from or self.seen_before(now):
@@ -216,9 +216,9 @@ def _is(condition: str) -> ColumnElement[bool]:
     return literal_column(f"({condition})")
 
 
-def _begins(index: str, column: ColumnElement[str], text: str) -> Term:
+def _begins(column: Column[str], text: str) -> Term:
     """Whether `column`, which is compared by code points, begins with `text`: a range of its index."""
-    return _range(index, column, text, text + _LAST)
+    return _range(column.name, column, text, text + _LAST)
 
 
 def begins_of_account(kind: Kind, q: str) -> list[ColumnElement[bool]]:
@@ -227,10 +227,10 @@ def begins_of_account(kind: Kind, q: str) -> list[ColumnElement[bool]]:
     made = []
     phone = re.sub(r"[\s().-]", "", q)
     if re.fullmatch(r"\+?[0-9]+", phone):
-        made.append(_begins("phone", columns.phone, phone if phone.startswith("+") else f"+{phone}"))
-    made.append(_begins("surname_key", columns.surname_key, fold_text(q)))
+        made.append(_begins(columns.phone, phone if phone.startswith("+") else f"+{phone}"))
+    made.append(_begins(columns.surname_key, fold_text(q)))
     if "email" in kind.contacts:
-        made.append(_begins("email", columns.email, q.strip().lower()))
+        made.append(_begins(columns.email, q.strip().lower()))
     return [term.condition for term in made]
 
 

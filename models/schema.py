@@ -212,7 +212,7 @@ def _sessions(name: str, accounts: Table) -> Table:
         Index(f"ix_{name}_started", "created_at", "id", *FACETS),
         Index(f"ix_{name}_seen", "last_seen_at", "id", *FACETS, "created_at"),
         Index(f"ix_{name}_make", *FACETS, "created_at", "id"),
-        *(Index(f"ix_{name}_{key}", f"{key}", "created_at", "id") for key in ("ip_key", "device_key")),
+        *(Index(f"ix_{name}_{key}", key, "created_at", "id") for key in ("ip_key", "device_key")),
     )
 
 

@@ -52,7 +52,7 @@ _EVENTS_SINCE = """
 class _Write:
     """A query that waits for its commit, and whoever waits for its result."""
 
-    run: Callable[[Connection], Any]
+    run: Callable[[], Any]
     future: asyncio.Future[Any]
     result: Any = None
     error: Exception | None = None
@@ -137,8 +137,7 @@ class SQLiteDatabase(Database):
         return await asyncio.get_running_loop().run_in_executor(self._scans, run)
 
     async def write(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        run = cast(Callable[[Connection], Any], partial(_call, query, args, kwargs))
-        write = _Write(run, asyncio.get_running_loop().create_future())
+        write = _Write(partial(query, self._writing, *args, **kwargs), asyncio.get_running_loop().create_future())
         self._waiting.append(write)
         if self._committing is None:
             self._committing = asyncio.create_task(self._commit_all())
@@ -282,17 +281,13 @@ class SQLiteDatabase(Database):
         execute = self._write_driver.execute
         execute("SAVEPOINT write")
         try:
-            write.result = write.run(self._writing)
+            write.result = write.run()
         except Exception as error:
             if is_unavailable(error) or not self._write_driver.in_transaction:
                 raise
             write.error = error
             execute("ROLLBACK TO write")
         execute("RELEASE write")
-
-
-def _call(query: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], db: Connection) -> T:
-    return query(db, *args, **kwargs)
 
 
 def _identify(file: Path) -> tuple[int, int] | None:

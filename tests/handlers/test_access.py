@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import Connection, column, delete, func, insert, or_, select, table, text, update
 
 from models import accounts, clock, sessions
+from models.database import is_postgres
 from models.events import Cause
 from models.keys import Key, KeySet
 from models.origins import Origin
@@ -157,7 +158,7 @@ def make_cast(db: Connection, who: str, address: str) -> Cast:
 
 def level(db: Connection) -> None:
     """Have accounts and sessions of both kinds go on from the same id: whoever takes one for another is caught."""
-    if db.dialect.name == "postgresql":
+    if is_postgres(db):
         sequence = "pg_get_serial_sequence(:name, 'id')"
         top = max(db.scalar(text(f"SELECT nextval({sequence})"), {"name": name}) for name in TABLES)
         for name in TABLES:
