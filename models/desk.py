@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    CompoundSelect,
     Connection,
     Select,
     Table,
@@ -29,7 +30,7 @@ from sqlalchemy import (
 )
 
 from models import clock, counts, cutoffs
-from models.database import Database
+from models.database import Database, is_among
 from models.filters import AccountFilter, EventFilter, SessionFilter, Term, begins_of_account
 from models.paging import RANKS, Cursor, Page, Place
 from models.principals import Principal, cut_at, is_live, may_see
@@ -151,8 +152,8 @@ class _Search:
 
 def _search(db: Connection, kind: Kind, sought: SessionFilter, now: datetime) -> _Search:
     """Raises TooWide."""
-    columns, accounts = kind.sessions.c, _find_accounts(db, kind, sought.q) if sought.q else None
-    facets, terms = sought.facets, sought.terms(kind, accounts, now)
+    columns, of_accounts = kind.sessions.c, _of_accounts(db, kind, sought.q) if sought.q else None
+    facets, terms = sought.facets, sought.terms(kind, of_accounts, now)
     if cutoffs.is_waiting(db, kind):
         # Rows of a cut-off that wait to be swept: they are no sessions any more, and may be most.
         at = db.scalar(select(cut_at(kind)))
@@ -273,15 +274,15 @@ def _count_rows(search: _Search) -> Select[Any]:
     return select(case((left_out.c.count <= most, rest), else_=one_by_one.scalar_subquery()))
 
 
-def _find_accounts(db: Connection, kind: Kind, q: str) -> list[int]:
-    """The accounts that `q` is the beginning of; raises TooWide."""
+def _of_accounts(db: Connection, kind: Kind, q: str) -> ColumnElement[bool]:
+    """Which sessions are of an account that `q` is the beginning of; raises TooWide."""
     found = list(db.scalars(_matching(kind, q).limit(MOST_ACCOUNTS + 1)))
     if len(found) > MOST_ACCOUNTS:
         raise TooWide
-    return found
+    return is_among(db, kind.sessions.c.account_id, found)
 
 
-def _matching(kind: Kind, q: str) -> Any:
+def _matching(kind: Kind, q: str) -> CompoundSelect[Any]:
     """The ids of the accounts that `q` is the beginning of, by the index of each way to know them."""
     return union(*(select(kind.accounts.c.id).where(way) for way in begins_of_account(kind, q)))
 
@@ -294,27 +295,29 @@ async def list_choices(
 
 
 def _read_choices(db: Connection, principal: Principal, now: datetime) -> dict[str, list[tuple[str, int]]] | None:
-    made: dict[str, dict[str, int]] = {name: {} for name in FACETS}
     if not db.scalar(select(may_see(principal, now))):
         return None
+    parts: list[Select[Any]] = []
     for kind in KINDS.values():
         columns = kind.sessions.c
         facets = [columns[name] for name in FACETS]
         if cutoffs.is_waiting(db, kind):
-            parts = [(select(*facets, func.count()).where(is_live(kind, now)), 1)]
+            parts.append(select(*facets, func.count().label("count")).where(is_live(kind, now)).group_by(*facets))
         else:
-            counted = counts.sessions_by_make().c
-            kept = select(*(counted[name] for name in FACETS), func.sum(counted.count)).where(counted.kind == kind.name)
-            expired = _by("expires_at", kind.sessions, select(*facets, func.count())).where(columns.expires_at <= now)
-            parts = [(kept, 1), (expired, -1)]
-        for part, sign in parts:
-            grouped = part.group_by(*list(part.selected_columns)[: len(FACETS)])
-            for *values, count in db.execute(grouped.where(may_see(principal, now))):
-                for name, value in zip(FACETS, values, strict=True):
-                    made[name][value] = made[name].get(value, 0) + sign * int(count)
+            kept = counts.of_make(kind.name, {})
+            parts.append(kept.with_only_columns(*(kept.selected_columns[name] for name in (*FACETS, "count"))))
+            expired = _by("expires_at", kind.sessions, select(*facets, (-func.count()).label("count")))
+            parts.append(expired.where(columns.expires_at <= now).group_by(*facets))
+    counted = union_all(*parts).subquery().c
+    made = [counted[name] for name in FACETS]
+    found: dict[str, dict[str, int]] = {name: {} for name in FACETS}
+    grouped = select(*made, func.sum(counted.count)).where(may_see(principal, now)).group_by(*made)
+    for *values, count in db.execute(grouped):
+        for name, value in zip(FACETS, values, strict=True):
+            found[name][value] = found[name].get(value, 0) + int(count)
     return {
-        name: sorted(((value, count) for value, count in found.items() if count), key=lambda one: (-one[1], one[0]))
-        for name, found in made.items()
+        name: sorted(((value, count) for value, count in some.items() if count), key=lambda one: (-one[1], one[0]))
+        for name, some in found.items()
     }
 
 

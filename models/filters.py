@@ -67,13 +67,13 @@ class SessionFilter:
         limits = [one for one in (self.seen_to, now - self.idle if self.idle else None) if one]
         return min(limits) if limits else None
 
-    def terms(self, kind: Kind, accounts: list[int] | None, now: datetime) -> list[Term]:
-        """All that is asked but the facets, of sessions of `kind`; `accounts` are those that `q` finds."""
+    def terms(self, kind: Kind, of_accounts: ColumnElement[bool] | None, now: datetime) -> list[Term]:
+        """All that is asked but the facets, of sessions of `kind`; `of_accounts`: which are of those that `q` finds."""
         columns, made = kind.sessions.c, []
         if self.account is not None:
             made.append(Term("account_id_device_id", columns.account_id == self.account))
-        if accounts is not None:
-            made.append(Term("account_id_device_id", columns.account_id.in_(accounts)))
+        if of_accounts is not None:
+            made.append(Term("account_id_device_id", of_accounts))
         if self.ids is not None:
             made.append(Term(None, columns.id.in_([number for name, number in self.ids if name == kind.name])))
         if self.network:
