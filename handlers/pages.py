@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, cached_property
 from hmac import compare_digest
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 from urllib.parse import quote, urlencode, urlsplit
+from xml.etree import ElementTree
+from zipfile import ZipFile
 
-import lucide
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from tornado import web
@@ -101,9 +103,17 @@ _environment = Environment(
 @cache
 def render_icon(name: str, size: int = 20) -> Markup:
     """A lucide icon, inlined; it says nothing by itself. Templates name a few dozen, and a list each of them often."""
-    svg = lucide._render_icon(name, size, aria_hidden="true", focusable="false")
-    # lucide's own file of paths: nothing in it came from outside.
-    return Markup(svg)  # noqa: S704
+    svg = ElementTree.fromstring(_open_icons().read(f"{name}.svg"))  # noqa: S314 - lucide's own
+    for node in svg.iter():
+        node.tag = node.tag.rpartition("}")[2]
+    svg.attrib |= {"width": str(size), "height": str(size), "aria-hidden": "true", "focusable": "false"}
+    return Markup(ElementTree.tostring(svg, encoding="unicode"))  # noqa: S704
+
+
+@cache
+def _open_icons() -> ZipFile:
+    # lucide's own function reads the list of all 1,600 for each icon: 10 ms, in which nobody is answered.
+    return ZipFile(str(files("lucide") / "lucide.zip"))
 
 
 def local_address(text: str, otherwise: str = HOME) -> str:
