@@ -7,6 +7,7 @@ import itertools
 import os
 import re
 import secrets
+import shutil
 import signal
 import ssl
 import subprocess
@@ -230,20 +231,28 @@ def need_postgres() -> None:
 
 @pytest.fixture(scope="session")
 def make_url(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Callable[[str], str]:
-    """The URL of a new empty database of the kind that is named, its tables made."""
+    """The URL of a new database of the kind that is named, with all its tables and nothing in them."""
+
+    def make_file() -> Path:
+        return tmp_path_factory.mktemp("database") / "sessions.sqlite3"
+
+    async def migrate(url: str) -> None:
+        opened = open_database(url)
+        await opened.migrate()
+        await opened.close()
+
+    @cache
+    def make_model(name: str) -> str:
+        url = f"sqlite:///{make_file()}" if name == "sqlite" else make_database(request.getfixturevalue("postgres"))
+        asyncio.run(migrate(url))
+        return url
 
     def make(name: str) -> str:
+        model = make_model(name)
         if name == "sqlite":
-            return f"sqlite:///{tmp_path_factory.mktemp('database')}/sessions.sqlite3"
-        url = make_database(request.getfixturevalue("postgres"))
-
-        async def migrate() -> None:
-            opened = open_database(url)
-            await opened.migrate()
-            await opened.close()
-
-        asyncio.run(migrate())
-        return url
+            return f"sqlite:///{shutil.copy(model.removeprefix('sqlite:///'), make_file())}"
+        address, _, name = model.rpartition("/")
+        return make_database(address, name)
 
     return make
 

@@ -88,10 +88,11 @@ def run_as_postgres(program: str, *arguments: object) -> str:
         return out.read()
 
 
-def make_database(address: str) -> str:
-    """The URL of a new empty database on the server at `address`."""
+def make_database(address: str, model: str = "template1") -> str:
+    """The URL of a new database on the server at `address`: a copy of the one named `model`, by itself empty."""
     name = f"test_{secrets.token_hex(6)}"
-    subprocess.run(["psql", "-q", f"{address}/postgres", "-c", f"CREATE DATABASE {name}"], check=True)
+    made = f"CREATE DATABASE {name} TEMPLATE {model}"
+    subprocess.run(["psql", "-q", f"{address}/postgres", "-c", made], check=True)
     return f"{address}/{name}"
 
 

@@ -395,7 +395,6 @@ def test_of_two_staff_who_unmake_each_other_at_once_one_stays(
     url = make_url(database)
     with asyncio.Runner() as runner:
         house = House("http://127.0.0.1:1", url, runner.run, tmp_path)
-        runner.run(house.database.migrate())
         accounts = [house.add("user", staff=True) for _ in range(2)]
         principals = []
         for account in accounts:

@@ -54,17 +54,16 @@ class Door:
 
 
 @asynccontextmanager
-async def door(folder: Path, **server: Any) -> AsyncIterator[Door]:
-    """A door on an empty database."""
+async def door(url: str, folder: Path, **server: Any) -> AsyncIterator[Door]:
+    """A door on the database at `url`."""
     settings = Settings.model_validate(
         {
-            "database": {"url": f"sqlite:///{folder}/sessions.sqlite3"},
+            "database": {"url": url},
             "tokens": {"key_file": str(folder / "signing.key")},
             "server": server,
         }
     )
     parts = open_parts(settings)
-    await parts.database.migrate()
     application = make_application(parts)
     listening, port = bind_unused_port()
     address = f"http://127.0.0.1:{port}"
@@ -93,9 +92,11 @@ def at_a_door(**server: Any) -> Callable[[Callable[[Door, str, int], Awaitable[N
 
     def decorate(test: Callable[[Door, str, int], Awaitable[None]]) -> Callable[..., None]:
         @pytest.mark.parametrize("kind", KINDS)
-        def run(kind: str, tmp_path: Path) -> None:
+        def run(kind: str, make_url: Callable[[str], str], tmp_path: Path) -> None:
+            url = make_url("sqlite")
+
             async def awaited() -> None:
-                async with door(tmp_path, **server) as opened:
+                async with door(url, tmp_path, **server) as opened:
                     now = clock.now()
                     made = {"phone": "+79137779135", "confirmed_by_staff_at": now}
                     row = await opened.parts.database.write(accounts.create, KINDS[kind], made, "", None, now)

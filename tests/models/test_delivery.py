@@ -103,7 +103,6 @@ class Post:
         self.gateway = Gateway()
 
     async def open(self) -> None:
-        await self.database.migrate()
         await self.database.write(lambda db: db.execute(delete(MESSAGES)))
         loop = asyncio.get_running_loop()
         self._connections: list[SMTP] = []

@@ -67,7 +67,6 @@ class Demo:
         self.url = url
         self.run = run
         self.database = open_database(url)
-        run(self.database.migrate())
         self.how_to = run(_fill(self.database))
         self.filled_at = clock.now()
         self.accounts: dict[Kind, Rows] = {kind: self.list(kind.accounts) for kind in KINDS.values()}

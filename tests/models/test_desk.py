@@ -151,7 +151,6 @@ def house(request: pytest.FixtureRequest, make_url: Callable[[str], str]) -> Ite
     url = make_url(request.param)
     with asyncio.Runner() as runner:
         database = open_database(url)
-        runner.run(database.migrate())
         CHANCE.seed(11)
         yield Desk(url, database, runner.run, *runner.run(database.write(fill)))
         runner.run(database.close())
@@ -552,7 +551,6 @@ def test_counts_equal_the_rows_after_everything(make_url: Callable[[str], str], 
     url = make_url(house.url.partition(":")[0])
     with asyncio.Runner() as runner:
         database = open_database(url)
-        runner.run(database.migrate())
         CHANCE.seed(5)
         staff, rows, _, _ = runner.run(database.write(fill))
 

@@ -99,7 +99,6 @@ def test_the_server_forgets_step_by_step_however_many_there_are(
 
     async def prepare() -> None:
         database = open_database(url)
-        await database.migrate()
         await database.write(fill)
         await database.close()
 

@@ -78,7 +78,6 @@ def store(request: pytest.FixtureRequest, make_url: Callable[[str], str]) -> Ite
     url = make_url(request.param)
     with asyncio.Runner() as runner:
         opened = Store(open_database(url), open_database(url), runner.run)
-        runner.run(opened.database.migrate())
         yield opened
         runner.run(opened.database.close())
         runner.run(opened.second.close())
