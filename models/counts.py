@@ -28,6 +28,7 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    tuple_,
     type_coerce,
     union_all,
     update,
@@ -92,6 +93,14 @@ def fold_sessions(db: Connection) -> int:
     rows = [dict(zip((*KEYS, "count"), (*key, count), strict=True)) for key, count in sorted(sums.items()) if count]
     _add(db, SESSION_COUNTS, rows)
     return len(taken)
+
+
+def forget_makes(db: Connection) -> None:
+    """Delete the counts of makes that no session is of any more: whoever signs in names as many as he likes."""
+    keys = [SESSION_COUNTS.c[name] for name in KEYS]
+    # What another adds to now is left alone.
+    gone = select(*keys).where(SESSION_COUNTS.c.count == 0).with_for_update(skip_locked=True)
+    db.execute(delete(SESSION_COUNTS).where(tuple_(*keys).in_(gone)))
 
 
 def recount_sessions(db: Connection) -> None:
@@ -228,9 +237,11 @@ def count_events(
 
 
 def fold(db: Connection) -> int:
-    """Add up what came since; how much is surely left for the next call."""
+    """Add up what came since, and drop what came to nothing; how much is surely left for the next call."""
     fold_events(db)
-    return fold_sessions(db) // MOST_AT_ONCE
+    folded = fold_sessions(db)
+    forget_makes(db)
+    return folded // MOST_AT_ONCE
 
 
 def _add(db: Connection, table: Table, rows: list[dict[str, Any]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from ipaddress import ip_address, ip_network
@@ -23,7 +23,7 @@ from models.networks import Network
 from models.origins import Origin
 from models.paging import InvalidCursor, Page, Place
 from models.principals import Principal
-from models.schema import CLIENT, EVENTS, FACETS, KINDS, USER, Row, fold_text
+from models.schema import CLIENT, EVENTS, FACETS, KINDS, SESSION_COUNTS, USER, Row, fold_text
 from models.settings import SessionSettings
 from tests.conftest import open_database
 
@@ -578,3 +578,18 @@ def test_counts_equal_the_rows_after_everything(make_url: Callable[[str], str], 
             runner.run(step())
             check()
         runner.run(database.close())
+
+
+def test_of_a_make_that_no_session_is_of_any_more_no_count_is_kept(house: Desk) -> None:
+    once = {**make_session(CLIENT, 1, 1000), "browser": "Once 1.0"}
+
+    def list_makes(db: Connection) -> Sequence[int]:
+        return db.scalars(select(SESSION_COUNTS.c.count).where(SESSION_COUNTS.c.browser == "Once 1.0")).all()
+
+    house.run(house.database.write(lambda db: db.execute(insert(CLIENT.sessions).values(once))))
+    house.run(house.database.write(counts.fold))
+    assert house.run(house.database.read(list_makes)) == [1]
+    gone = delete(CLIENT.sessions).where(CLIENT.sessions.c.browser == "Once 1.0")
+    house.run(house.database.write(lambda db: db.execute(gone)))
+    house.run(house.database.write(counts.fold))
+    assert house.run(house.database.read(list_makes)) == []
