@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import secrets
+import shlex
 import signal
 import socket
 import sys
@@ -26,7 +27,7 @@ from typing import Any
 
 import structlog
 import uvloop
-from sqlalchemy import Connection
+from sqlalchemy import Connection, make_url
 from tornado.netutil import bind_sockets
 
 import workers
@@ -68,6 +69,8 @@ FRESH_SECONDS = 1
 FORGET_MOST = 200
 # Between two writes of a chore: other workers, who ask for the lock every so often, get it meanwhile.
 REST_SECONDS = 0.02
+# What to type for the first of the staff.
+ADD_STAFF = ("add-user", "--staff", "--email", "YOU@EXAMPLE.COM")
 
 log = structlog.get_logger("server")
 
@@ -88,6 +91,19 @@ def open_database(settings: Settings) -> Database:
         return PostgresDatabase(url, settings.database.pool_size)
     except (OSError, ValueError, DatabaseUnavailable) as error:
         raise Stop(f"The database can't be opened: {error}") from None
+
+
+def find_file(settings: Settings) -> Path | None:
+    """The database's file; None where it is no file."""
+    url = make_url(settings.database.url.get_secret_value())
+    return Path(url.database or "").resolve() if url.get_backend_name() == "sqlite" else None
+
+
+def require_database(settings: Settings) -> None:
+    """Raises Stop where there is none: a new one is of no use to whoever asks, from another folder perhaps."""
+    file = find_file(settings)
+    if file and not file.exists():
+        raise Stop(f"There is no database at {file}.")
 
 
 def open_parts(settings: Settings) -> Parts:
@@ -143,7 +159,7 @@ async def prepare_database(database: Database, *, may_migrate: bool) -> None:
         if may_migrate:
             await database.migrate()
         elif not await database.is_current():
-            raise Stop("The database's tables are not of this version. Run: python server.py migrate")
+            raise Stop("The database's tables are not of this version. Run server.py migrate, with the same settings.")
     except NewerTables as error:
         raise Stop(str(error)) from None
     except DatabaseUnavailable as error:
@@ -388,8 +404,8 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def command_serve(settings: Settings, options: argparse.Namespace) -> int:
-    """Answer requests, in this process or in several that this one watches."""
+def command_serve(settings: Settings, options: argparse.Namespace, prepare: Callable[[str], None] | None = None) -> int:
+    """Answer requests, in this process or in several that this one watches; `prepare` is told where, before."""
     if options.inherit:
         return work(settings, [int(number) for number in options.inherit.split(",")])
     host = options.host or settings.server.host
@@ -401,7 +417,10 @@ def command_serve(settings: Settings, options: argparse.Namespace) -> int:
     slots = [bind(host, port)]
     port = slots[0][0].getsockname()[1]
     slots += [bind(host, port) for _ in range(count - 1)]
-    run(greet(settings, f"http://{f'[{host}]' if ':' in host else host}:{port}/"))
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    if prepare:
+        prepare(address)
+    run(greet(settings, address, options.config))
     if count == 1:
         run(serve(settings, slots[0]))
         return 0
@@ -420,8 +439,9 @@ def work(settings: Settings, numbers: list[int]) -> int:
     return 0
 
 
-async def greet(settings: Settings, address: str) -> None:
+async def greet(settings: Settings, address: str, config: Path) -> None:
     """Prepare the database, and say where the server is and, on the first start, how to begin."""
+    site = settings.server.address or address
     key_set, database = keys.load(settings.tokens), open_database(settings)
     try:
         await prepare_database(database, may_migrate=isinstance(database, SQLiteDatabase))
@@ -430,19 +450,27 @@ async def greet(settings: Settings, address: str) -> None:
         is_restored = await database.read(restores.is_restored, seen, settings.events.since(clock.now()))
     finally:
         await database.close()
-    print(f"Sessions answers on {address}", flush=True)
-    print(f"  to try each call:  {address}docs/", flush=True)
+    print(f"Sessions answers on {address}/" + ("" if site == address else f", as {site}/"), flush=True)
+    print(f"  to try each call:  {site}/docs/", flush=True)
     if is_restored:
         since = f"{seen.at:%Y-%m-%d %H:%M:%S} UTC" if seen else ""
         log.warning("the database was restored from a back-up: sessions that were ended since are live in it")
         print(f"  The database is older than what was seen here last ({since}): it was restored from a back-up.")
         print("  Sessions that were ended since the back-up was made are accepted again. To end all that it holds:")
-        print("    python server.py restored --end-all", flush=True)
-        print("  Or, where they are right as they are, and to be told no more: python server.py restored --keep")
+        print(f"    {tell_command(config, 'restored', '--end-all')}", flush=True)
+        print("  Or, where they are right as they are, and to be told no more:")
+        print(f"    {tell_command(config, 'restored', '--keep')}", flush=True)
     if is_empty:
         code = key_set.fingerprint("setup", "")[:32]
-        print(f"  the first account: {address}setup/{code}/", flush=True)
-        print("  or from here:      python server.py add-user --staff --email YOU@EXAMPLE.COM", flush=True)
+        print(f"  the first account: {site}/setup/{code}/", flush=True)
+        print(f"  or from here:      {tell_command(config, *ADD_STAFF)}", flush=True)
+
+
+def tell_command(config: Path, *words: str) -> str:
+    """What a person types for another command of this program, with the same Python and settings."""
+    python = os.path.relpath(sys.executable)
+    used = [] if config == settings_.DEFAULT_FILE else ["--config", str(config)]
+    return shlex.join([sys.executable if python.startswith(os.pardir) else python, sys.argv[0], *words, *used])
 
 
 def command_demo(settings: Settings, options: argparse.Namespace) -> int:
@@ -453,20 +481,23 @@ def command_demo(settings: Settings, options: argparse.Namespace) -> int:
         os.environ["SESSIONS_MAIL__HOST"] = os.environ["SESSIONS_SMS__ADDRESS"] = ""
         os.environ["SESSIONS_TOKENS__KEY_FILE"] = f"{folder}/signing.key"
         settings = settings_.load(options.config)
-        print("Making some 300 accounts with their devices and history …", flush=True)
-        print(run(fill_demo(settings)), flush=True)
-        return command_serve(settings, options)
+
+        def prepare(address: str) -> None:
+            print("Making some 300 accounts with their devices and history …", flush=True)
+            print(run(fill_demo(settings, settings.server.address or address)), flush=True)
+
+        return command_serve(settings, options, prepare)
 
 
-async def fill_demo(settings: Settings) -> str:
-    """Fill the empty database with the demo's rows; how to sign in."""
+async def fill_demo(settings: Settings, site: str) -> str:
+    """Fill the empty database with the demo's rows; how to sign in at `site`."""
     # Of no use to a server that is not a demo.
     from models import demo
 
     parts = open_parts(settings)
     try:
         await prepare_database(parts.database, may_migrate=True)
-        return await demo.fill(parts.database, parts.passwords, parts.places)
+        return await demo.fill(parts.database, parts.passwords, parts.places, site)
     except WeakPassword as error:
         raise Stop(str(error)) from None
     finally:
@@ -489,8 +520,16 @@ def command_add(settings: Settings, options: argparse.Namespace) -> int:
         raise Stop(str(error)) from None
     roles = {f"is_{role}": True for role in ("staff", "viewer") if getattr(options, role, False)}
     password, is_made = read_password(options)
-    account_id = run(add(settings, kind, {**fields, **contacts, **roles}, password))
+    file = find_file(settings)
+    is_first = file is not None and not file.exists()
+    account_id, has_staff = run(add(settings, kind, {**fields, **contacts, **roles}, password))
     print(f"{kind.name} {account_id} made" + (f", with the password {password}" if is_made else ""))
+    if is_first:
+        print(f"in a database that is new: {file}")
+    if not has_staff:
+        print(
+            f"Nobody is staff yet: {tell_command(options.config, 'add-user', '--staff', '--email', 'YOU@EXAMPLE.COM')}"
+        )
     return 0
 
 
@@ -506,8 +545,8 @@ def read_password(options: argparse.Namespace) -> tuple[str, bool]:
     return password or secrets.token_urlsafe(12), not password
 
 
-async def add(settings: Settings, kind: Kind, fields: dict[str, Any], password: str) -> int:
-    """Make a confirmed account; its id."""
+async def add(settings: Settings, kind: Kind, fields: dict[str, Any], password: str) -> tuple[int, bool]:
+    """Make a confirmed account; its id, and whether anybody is staff."""
     passwords, database = Passwords(settings.accounts.password_length), open_database(settings)
     try:
         await prepare_database(database, may_migrate=isinstance(database, SQLiteDatabase))
@@ -515,6 +554,7 @@ async def add(settings: Settings, kind: Kind, fields: dict[str, Any], password: 
         now = clock.now()
         made = {**fields, "confirmed_by_staff_at": now}
         row = await database.write(accounts.create, kind, made, password_hash, None, now)
+        return row["id"], await database.read(accounts.has_staff)
     except WeakPassword as error:
         raise Stop(str(error)) from None
     except accounts.ContactTaken as taken:
@@ -522,12 +562,11 @@ async def add(settings: Settings, kind: Kind, fields: dict[str, Any], password: 
     finally:
         await database.close()
         passwords.close()
-    account_id: int = row["id"]
-    return account_id
 
 
 def command_issue_token(settings: Settings, options: argparse.Namespace) -> int:
     """Start a session for an account and print its tokens."""
+    require_database(settings)
     kind = next(kind for name, kind in KINDS.items() if getattr(options, name) is not None)
     print(json.dumps(run(issue(settings, kind, getattr(options, kind.name), options.device)), indent=2))
     return 0
@@ -560,6 +599,7 @@ def command_migrate(settings: Settings, options: argparse.Namespace) -> int:
 
 def command_restored(settings: Settings, options: argparse.Namespace) -> int:
     """Say what becomes of the sessions of a database that was restored."""
+    require_database(settings)
     ended = run(decide_restored(settings, is_ending=options.end_all))
     print(f"{ended} sessions ended: everybody signs in again." if options.end_all else "The sessions are kept.")
     return 0

@@ -121,6 +121,11 @@ def is_empty(db: Connection) -> bool:
     return not any(db.scalar(select(func.count()).select_from(kind.accounts)) for kind in KINDS.values())
 
 
+def has_staff(db: Connection) -> bool:
+    """Whether anybody is staff."""
+    return db.scalar(select(USER.accounts.c.id).where(USER.accounts.c.is_staff).limit(1)) is not None
+
+
 def send_code(
     db: Connection,
     kinds: Sequence[Kind],

@@ -39,18 +39,18 @@ DOCUMENT_UPDATED = datetime(2021, 9, 8, 15, 11, 20, 864802, UTC)
 OPENED = datetime(2021, 9, 1, 8, 0, 11, 209417, UTC)
 
 HOW_TO = f"""
-Every account here has the password "{PASSWORD}". With the server on the address below, by default
-http://127.0.0.1:8888, open the desk of the staff at http://127.0.0.1:8888/admin/ as staff@example.com, and the devices
-of user 5 at http://127.0.0.1:8888/ as user3@gmail.com. For programs, these sign in as staff, as user 5 and as client 1:
+Every account here has the password "{PASSWORD}". Once the server says that it answers, open the desk of the staff at
+{{site}}/admin/ as staff@example.com, and the devices of user 5 at {{site}}/ as user3@gmail.com. For programs, these
+sign in as staff, as user 5 and as client 1:
 
-  curl http://127.0.0.1:8888/auth/user/token/ --json '{{"email": "staff@example.com", "password": "{PASSWORD}"}}'
-  curl http://127.0.0.1:8888/auth/user/token/ --json '{{"email": "user3@gmail.com", "password": "{PASSWORD}"}}'
-  curl http://127.0.0.1:8888/auth/client/token/ --json '{{"phone": "+79137779135", "password": "{PASSWORD}"}}'
+  curl {{site}}/auth/user/token/ --json '{{{{"email": "staff@example.com", "password": "{PASSWORD}"}}}}'
+  curl {{site}}/auth/user/token/ --json '{{{{"email": "user3@gmail.com", "password": "{PASSWORD}"}}}}'
+  curl {{site}}/auth/client/token/ --json '{{{{"phone": "+79137779135", "password": "{PASSWORD}"}}}}'
 
 The answer's "access" is the token to list with, and to end with:
 
-  curl http://127.0.0.1:8888/sessions/session-user-l/5/ -H 'Authorization: Bearer TOKEN'
-  curl http://127.0.0.1:8888/sessions/session-user-d/1/ -H 'Authorization: Bearer TOKEN' -X DELETE
+  curl {{site}}/sessions/session-user-l/5/ -H 'Authorization: Bearer TOKEN'
+  curl {{site}}/sessions/session-user-d/1/ -H 'Authorization: Bearer TOKEN' -X DELETE
 """
 
 WEBKIT = "AppleWebKit/537.36 (KHTML, like Gecko)"
@@ -297,12 +297,12 @@ class _Person:
         return Principal(self.kind, self.row["id"], 0, "staff" if self.row.get("is_staff") else "")
 
 
-async def fill(database: Database, passwords: Passwords, places: Places) -> str:
-    """Fill an empty database; how to sign in."""
+async def fill(database: Database, passwords: Passwords, places: Places, site: str) -> str:
+    """Fill an empty database; how to sign in at `site`."""
     house = _House(await passwords.hash(PASSWORD), places, clock.now())
     house.tell()
     await database.write(_insert, house)
-    return HOW_TO
+    return HOW_TO.format(site=site)
 
 
 def _insert(db: Connection, house: _House) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -47,8 +48,9 @@ class Place:
             assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
     def restore(self, copy: Path) -> None:
-        for left in self.file.parent.glob("sessions.sqlite3*"):
-            left.unlink()
+        """As README says: what a server that was killed leaves beside the file belongs to the old one."""
+        for left in ("-wal", "-shm"):
+            self.file.with_name(self.file.name + left).unlink(missing_ok=True)
         shutil.copy(copy, self.file)
 
     def decide(self, how: str) -> str:
@@ -85,7 +87,7 @@ def test_a_restored_database_is_told_until_it_is_decided_what_becomes_of_its_ses
             # What happens now does not hide it.
             house.sign_in(house.add("client"))
             assert NOTE in server.log.read_text()
-            assert "python server.py restored --end-all" in server.log.read_text()
+            assert "server.py restored --end-all" in server.log.read_text()
             assert house.ask("GET", "/sessions/session-user-l/", other).status_code == 200
     told = place.decide(decision)
     assert told == ("4 sessions ended: everybody signs in again.\n" if decision == "--end-all"
@@ -94,6 +96,24 @@ def test_a_restored_database_is_told_until_it_is_decided_what_becomes_of_its_ses
         assert NOTE not in server.log.read_text()
         status = house.ask("GET", "/sessions/session-user-l/", other).status_code
         assert status == (403 if decision == "--end-all" else 200)
+
+
+def test_what_a_server_that_was_killed_left_does_not_spoil_the_file_that_is_put_in_its_place(
+    place: Place, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy.sqlite3"
+    server = start_server(place.folder, place.url)
+    with asyncio.Runner() as runner:
+        house = House(server.address, place.url, runner.run, server.log)
+        account = house.add("user")
+        place.back_up(copy)
+        house.sign_in(account)
+        house.close()
+        server.stop(signal.SIGKILL)
+    assert place.file.with_name("sessions.sqlite3-wal").exists()
+    place.restore(copy)
+    with place.serve() as (_, house):
+        house.sign_in(account)
 
 
 def test_another_database_in_the_same_place_is_no_restored_one(place: Place) -> None:

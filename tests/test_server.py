@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import signal
 import socket
 import sqlite3
@@ -99,7 +100,7 @@ def test_an_account_with_a_typed_password_signs_in(at_house: Callable[..., Ended
         typed=f"{PASSWORD}\n", ACCOUNTS__COUNTRY="RU",
     )  # fmt: skip
     assert (code, err) == (0, "")
-    (made,) = re.findall(rf"^{kind} ([0-9]+) made$", out.strip())
+    (made,) = re.findall(rf"^{kind} ([0-9]+) made$", out, re.MULTILINE)
     answer = house.client.post(f"/auth/{kind}/token/", json={"phone": phone, "password": PASSWORD})
     assert answer.status_code == 200
     headers = {"Authorization": f"Bearer {answer.json()['access']}"}
@@ -112,7 +113,7 @@ def test_a_password_that_nobody_types_is_made_and_printed(at_house: Callable[...
     email = f"made-{house.url[:6]}@example.com"
     code, out, err = at_house("add-user", "--email", email.upper())
     assert (code, err) == (0, "")
-    (password,) = re.findall(r"^user [0-9]+ made, with the password (\S{16})$", out.strip())
+    (password,) = re.findall(r"^user [0-9]+ made, with the password (\S{16})$", out, re.MULTILINE)
     answer = house.client.post("/auth/user/token/", json={"email": email, "password": password})
     assert answer.status_code == 200
 
@@ -146,9 +147,31 @@ def test_staff_are_made_here(at_house: Callable[..., Ended], house: House) -> No
 def test_what_cannot_be_done_is_told_in_one_line(
     run: Callable[..., Ended], arguments: list[str], typed: str, told: str
 ) -> None:
+    assert run("migrate")[0] == 0
     code, out, err = run(*arguments, typed=typed)
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert err.startswith(told)
+
+
+@pytest.mark.parametrize("arguments", [["issue-token", "--user", "1"], ["restored", "--keep"]])
+def test_what_is_of_no_use_without_a_database_makes_none(
+    run: Callable[..., Ended], tmp_path: Path, arguments: list[str]
+) -> None:
+    told = f"There is no database at {tmp_path}/data/sessions.sqlite3.\n"
+    assert run(*arguments) == (1, "", told)
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_first_account_is_told_with_where_it_is_and_how_to_make_one_of_the_staff(
+    run: Callable[..., Ended], tmp_path: Path
+) -> None:
+    _, first, _ = run("add-client", "--phone", "+79150000003")
+    place = f"in a database that is new: {tmp_path}/data/sessions.sqlite3"
+    assert re.fullmatch(rf"client 1 made, .+\n{place}\nNobody is staff yet: (.+)\n", first)
+    python, _, *words = shlex.split(first.splitlines()[-1].partition(": ")[2])
+    assert python == sys.executable
+    _, second, _ = run(*words)
+    assert re.fullmatch(r"user 1 made, with the password \S+\n", second)
 
 
 @pytest.mark.parametrize("kind", KINDS)

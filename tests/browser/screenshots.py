@@ -133,7 +133,7 @@ def main(folder: Path) -> None:
             phone, session_id = fill(house)
             take(browser, house, PICTURES, phone, PASSWORD, folder, id=session_id)
         with run_site(Path(scratch, "desk")) as house:
-            house.run(demo.fill(house.database, Passwords(), Places()))
+            house.run(demo.fill(house.database, Passwords(), Places(), house.address))
             take(browser, house, DESK, "staff@example.com", demo.PASSWORD, folder)
         browser.close()
 

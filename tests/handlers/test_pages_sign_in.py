@@ -147,6 +147,16 @@ def test_an_account_that_nobody_has_is_told_in_the_same_words(browser: Browser) 
         assert "No account is found" in answer.text
 
 
+@pytest.mark.parametrize(
+    ("typed", "is_told"), [("8 913 777-91-35", True), ("+79137779135", False), ("nobody@example.com", False)]
+)
+def test_a_number_without_its_country_is_told_how_numbers_are_written(
+    browser: Browser, typed: str, is_told: bool
+) -> None:
+    answer = browser.send("/sign-in/", identity=typed, password="no such password")
+    assert ("In international form" in answer.text) is is_told
+
+
 def test_an_empty_form_has_its_errors_at_their_fields(browser: Browser) -> None:
     answer = browser.send("/sign-in/")
     assert answer.status_code == 400
@@ -174,6 +184,8 @@ def test_one_phone_of_a_user_and_a_client_is_told_apart_by_the_password(house: H
     answer = browser.sign_in(user)
     assert answer.status_code == 400
     assert "choose one" in answer.text
+    # Whoever types another account instead need not choose.
+    assert not [tag for tag, given in Page(answer.text).tags if given.get("type") == "radio" and "required" in given]
     assert browser.sign_in(user, kind="client").status_code == 303
     assert live(house, "client", client.id)
     assert not live(house, "user", user.id)

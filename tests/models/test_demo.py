@@ -90,7 +90,7 @@ class Demo:
 async def _fill(database: Any) -> str:
     passwords, places = Passwords(), Places()
     try:
-        return await demo.fill(database, passwords, places)
+        return await demo.fill(database, passwords, places, "http://127.0.0.1:8888")
     finally:
         passwords.close()
         places.close()

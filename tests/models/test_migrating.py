@@ -220,5 +220,5 @@ def test_a_server_on_postgresql_says_to_migrate_and_does_not_do_it(postgres: str
     url = make_database(postgres)
     out, err, code = run_program(tmp_path, url, "serve")
     assert (code, out) == (1, "")
-    assert err == "The database's tables are not of this version. Run: python server.py migrate\n"
+    assert err == "The database's tables are not of this version. Run server.py migrate, with the same settings.\n"
     assert on_connection(url, read_tables) == []
