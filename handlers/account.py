@@ -50,7 +50,10 @@ class AccountHandler(FormHandler):
         contacts = self.principal.kind.contacts
         # Each that another, confirmed one is left beside.
         spare = [name for name in contacts if any(row[f"confirmed_{other}"] for other in contacts if other != name)]
-        self.render_page("account.html", status, row=row, asked=asked, spare=spare, forms_=shown | forms, fewest=fewest)
+        self.render_page(
+            "account.html", status, row=row, asked=asked, spare=spare, forms_=shown | forms, fewest=fewest,
+            largest=pictures.LARGEST,
+        )  # fmt: skip
 
     async def read_account(self) -> Row:
         """The account's row."""

@@ -260,3 +260,11 @@ def test_the_appearance_changes_at_once_and_stays(site: House, open_page: Open) 
 
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
     expect(page.get_by_role("button", name="Dark")).to_have_attribute("aria-pressed", "true")
+
+
+def test_a_picture_that_is_too_large_is_told_of_before_it_is_sent(site: House, open_page: Open) -> None:
+    page = open_page(site.add("user"))
+    page.goto("/account/")
+    for size, told in ((2 * 1024 * 1024, ""), (2 * 1024 * 1024 + 1, "Choose a JPEG or PNG picture of up to 2 MB.")):
+        page.set_input_files("#picture", {"name": "me.png", "mimeType": "image/png", "buffer": bytes(size)})
+        assert page.locator("#picture").evaluate("field => field.validationMessage") == told
