@@ -177,7 +177,7 @@ DESK_PARAMETERS: dict[str, tuple[str, Json]] = {
     "seen_from": ("Last seen then or later.", TIME_ASKED),
     "seen_to": ("Last seen earlier.", TIME_ASKED),
     "idle": ("Not seen for longer: 90m, 12h, 7d.", TEXT | {"pattern": "^[0-9]{1,5}[mhd]$"}),
-    "q": ("How the e-mail address, the phone or the surname begins.", TEXT | {"maxLength": 100}),
+    "q": ("How the e-mail address, the phone or the surname begins, or name and surname.", TEXT | {"maxLength": 100}),
     "device": ("How the User-Agent begins; 64 characters are compared.", TEXT | {"maxLength": 200}),
     "sort": ("By when they were started or seen; `-`: the latest first.",
              {"type": "string", "enum": [*get_args(SessionSort)]}),

@@ -17,6 +17,8 @@ from models.schema import EVENTS, FACETS, LONGEST_DEVICE_KEY, UNCONFIRMED, USER,
 SessionSort = Literal["-started", "started", "-seen", "seen"]
 AccountSort = Literal["-created", "created", "surname"]
 AccountState = Literal["active", "unconfirmed", "disabled"]
+# Of a name and a surname together.
+MOST_WORDS = 6
 # Nothing that is stored is greater.
 _LAST = "\U0010ffff"
 
@@ -50,7 +52,7 @@ class SessionFilter:
     seen_to: datetime | None = None
     # Not seen for longer.
     idle: timedelta | None = None
-    # How the e-mail address, the phone number or the surname of the account begins.
+    # How the e-mail address, the phone number or the surname of the account begins, or its name and surname.
     q: str | None = None
     # How the User-Agent begins; its first characters alone are compared.
     device: str | None = None
@@ -131,7 +133,7 @@ class SessionFilter:
 class AccountFilter:
     """Which accounts of a kind."""
 
-    # How the e-mail address, the phone number or the surname begins.
+    # How the e-mail address, the phone number or the surname begins, or name and surname.
     q: str | None = None
     state: AccountState | None = None
     role: Literal["staff", "viewer"] | None = None
@@ -231,7 +233,19 @@ def begins_of_account(kind: Kind, q: str) -> list[ColumnElement[bool]]:
     made.append(_begins(columns.surname_key, fold_text(q)))
     if "email" in kind.contacts:
         made.append(_begins(columns.email, q.strip().lower()))
-    return [term.condition for term in made]
+    return [*(term.condition for term in made), *_names(kind, q)]
+
+
+def _names(kind: Kind, q: str) -> list[ColumnElement[bool]]:
+    """Name and surname in full, in either order: as pages call people."""
+    columns, words, made = kind.accounts.c, q.split(), []
+    for number in range(1, len(words) if len(words) <= MOST_WORDS else 0):
+        parts = " ".join(words[:number]), " ".join(words[number:])
+        for name, surname in (parts, parts[::-1]):
+            # What is kept of a name has its capitals, and no database folds those of every language.
+            forms = sorted({name, name.lower(), name.upper(), name.title(), name.capitalize()})
+            made.append(and_(columns.surname_key == fold_text(surname), columns.name.in_(forms)))
+    return made
 
 
 def _range(index: str, column: ColumnElement[Any], since: Any, until: Any) -> Term:

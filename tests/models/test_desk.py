@@ -37,6 +37,7 @@ MAKES = (
     ("curl 8.14", "", "program", "curl/8.14.1"),
 )
 SURNAMES = ("Иванова", "Smith", "smithson", "O'Connor", "Ёлкина", "")
+NAMES = ("Anna", "Вера Павловна", "")
 
 
 @dataclass
@@ -73,6 +74,7 @@ class Desk:
 def make_account(db: Connection, kind: Any, number: int, **fields: Any) -> Row:
     values = {
         "surname": SURNAMES[number % len(SURNAMES)],
+        "name": NAMES[number % len(NAMES)],
         "phone": f"+7913{number:07}",
         "password_hash": "",
         "confirmed_phone": number % 5 != 0,
@@ -195,7 +197,10 @@ def is_sought(row: Row, account: Row, sought: SessionFilter) -> bool:
 
 def begins(account: Row, q: str) -> bool:
     known = [fold_text(account["surname"]), account["phone"] or "", account.get("email") or ""]
-    return any(one.startswith(start) for one in known for start in (fold_text(q), f"+{q}"))
+    full = [fold_text(f"{account['name']} {account['surname']}"), fold_text(f"{account['surname']} {account['name']}")]
+    return " ".join(fold_text(q).split()) in full or any(
+        one.startswith(start) for one in known for start in (fold_text(q), f"+{q}")
+    )
 
 
 DAY = timedelta(days=1)
@@ -226,6 +231,8 @@ FILTERS = [
     SessionFilter(q="Person1", idle=DAY),
     SessionFilter(q="7913000001"),
     SessionFilter(q="nobody"),
+    SessionFilter(q="anna  o'connor"),
+    SessionFilter(q="Smith Вера Павловна"),
     SessionFilter(device="mozilla/5.0 (IPHONE"),
     SessionFilter(device="Curl", country="RU"),
     SessionFilter(ids=frozenset({("user", 3), ("client", 4), ("client", 5)})),
@@ -331,7 +338,8 @@ ACCOUNTS = [
     for q, state, role in (
         (None, None, None), ("smi", None, None), ("person2", "active", None), ("+79130000", None, None),
         (None, "active", None), (None, "unconfirmed", None), (None, "disabled", None), (None, None, "staff"),
-        (None, None, "viewer"), ("ёл", "disabled", None),
+        (None, None, "viewer"), ("ёл", "disabled", None), ("иванова  ANNA", None, None),
+        ("вера павловна Ёлкина", None, None), ("вера Ёлкина", None, None),
     )
 ]  # fmt: skip
 
