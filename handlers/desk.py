@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from handlers.answers import shape_account, shape_details
 from handlers.base import ApiHandler, Refusal, forbidden, read_id, tell_errors
 from handlers.bodies import Body, Reason
-from handlers.queries import AccountQuery, EventQuery, ListQuery, SessionQuery, encode, read_query
+from handlers.queries import AccountQuery, EventQuery, ListQuery, SessionQuery, encode, find_empty, read_query
 from models import clock, desk, jobs
 from models.desk import MOST_ACCOUNTS, TooWide
 from models.paging import InvalidCursor, Page
@@ -32,13 +32,13 @@ class DeskHandler(ApiHandler):
             if not self.principal.sees_all:
                 raise forbidden()
 
-    def read_query(self, model: type[Query]) -> Query:
-        """The address's query; raises 400 with what is wrong with each field."""
-        # A form sends what was left empty; a program that does has lost something.
-        if empty := [name for name, values in self.request.query_arguments.items() if not values[-1].strip()]:
+    def read_query(self, model: type[Query], given: Mapping[str, Sequence[bytes]]) -> Query:
+        """What is asked for; raises 400 with what is wrong with each field."""
+        # A form sends what was left empty; a program that does has lost something, and might end all there is.
+        if empty := find_empty(given):
             raise Refusal(400, {name: ["Give a value, or leave it out."] for name in empty})
         try:
-            return read_query(model, self.request.query_arguments)
+            return read_query(model, given)
         except ValidationError as error:
             raise Refusal(400, tell_errors(error)) from None
 
@@ -74,7 +74,7 @@ class SessionsHandler(DeskHandler):
     """Every live session of the house, of both kinds unless one is asked for."""
 
     async def get(self) -> None:
-        asked, site = self.read_query(SessionQuery), self.site
+        asked, site = self.read_query(SessionQuery, self.request.query_arguments), self.site
         page = await self.find(desk.list_sessions, asked)
         self.answer_page(page, asked, [self._shape(row, site) for row in page.rows])
 
@@ -86,7 +86,7 @@ class AccountsHandler(DeskHandler):
     """Every account of a kind."""
 
     async def get(self, kind: str) -> None:
-        asked, site = self.read_query(AccountQuery), self.site
+        asked, site = self.read_query(AccountQuery, self.request.query_arguments), self.site
         page = await self.find(desk.list_accounts, asked, KINDS[kind])
         self.answer_page(page, asked, [shape_known(row, site) for row in page.rows])
 
@@ -95,7 +95,7 @@ class EventsHandler(DeskHandler):
     """The event log, newest first."""
 
     async def get(self) -> None:
-        asked = self.read_query(EventQuery)
+        asked = self.read_query(EventQuery, self.request.query_arguments)
         page = await self.find(desk.list_events, asked)
         self.answer_page(page, asked, [shape_event(row) for row in page.rows])
 
@@ -116,12 +116,9 @@ class EndingHandler(DeskHandler):
         body, now = self.read_body(Ending), clock.now()
         if paging := sorted(ListQuery.model_fields.keys() & body.filter.keys()):
             raise Refusal(400, {name: ["All that match are ended, and no page of them."] for name in paging})
-        given: dict[str, Sequence[bytes]] = {name: [text.encode()] for name, text in body.filter.items()}
+        sought = self.read_query(SessionQuery, {name: [text.encode()] for name, text in body.filter.items()}).filter
         try:
-            sought = read_query(SessionQuery, given).filter
             total = await desk.count_sessions(self.parts.database, self.principal, sought, now)
-        except ValidationError as error:
-            raise Refusal(400, tell_errors(error)) from None
         except TooWide:
             raise Refusal(400, TOO_WIDE) from None
         row = await self.parts.database.write(

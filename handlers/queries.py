@@ -165,10 +165,18 @@ class EventQuery(ListQuery):
         return EventFilter(network=values.pop("ip"), **values)
 
 
+def find_empty(arguments: Mapping[str, Sequence[bytes]]) -> list[str]:
+    """The names that are there with nothing to read."""
+    return [name for name, text in _decode(arguments).items() if not text]
+
+
+def _decode(arguments: Mapping[str, Sequence[bytes]]) -> dict[str, str]:
+    return {name: values[-1].decode("utf-8", "replace").strip() for name, values in arguments.items() if values}
+
+
 def read_query(model: type[Model], arguments: Mapping[str, Sequence[bytes]]) -> Model:
     """The query of an address; what is there but empty was not given. Raises pydantic's ValidationError."""
-    given = {name: values[-1].decode("utf-8", "replace").strip() for name, values in arguments.items() if values}
-    return model.model_validate({name: text for name, text in given.items() if text})
+    return model.model_validate({name: text for name, text in _decode(arguments).items() if text})
 
 
 def encode(sought: SessionFilter | AccountFilter | EventFilter) -> list[tuple[str, str]]:

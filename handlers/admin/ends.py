@@ -24,6 +24,7 @@ MOST_SHOWN = 10
 MOST_PICKED = 200
 MOST_LISTED = 20
 LONGEST_REASON = 200
+UNREADABLE = N_("That can't be read. Choose again.")
 
 
 class Reason(Typed):
@@ -48,7 +49,7 @@ class EndHandler(ListHandler[SessionQuery]):
             return
         wanted, _ = self._read_wanted()
         if wanted is None:
-            await self._show(form, 400)
+            await self._show(form)
             return
         total = await self._count(wanted)
         if not total:
@@ -68,14 +69,14 @@ class EndHandler(ListHandler[SessionQuery]):
 
     def _read_wanted(self) -> tuple[SessionFilter | None, Filters[SessionQuery]]:
         """Which sessions are meant: those that were picked, or all that the filters say."""
-        filters = self.read_filters("session")
-        picked = self.get_query_arguments("session")[: MOST_PICKED + 1]
-        if filters.query is None:
-            return None, filters
-        if not picked:
-            return filters.query.filter, filters
-        ids = frozenset(_read_key(key) for key in picked)
-        return SessionFilter(ids=ids), filters
+        filters = self.read_filters("session", "picked")
+        picked = self.get_query_arguments("session")
+        # The list's form says that something was to be picked: where nothing was, nobody meant all.
+        if picked or self.get_query_argument("picked", ""):
+            if not 0 < len(picked) <= MOST_PICKED:
+                return None, filters
+            return SessionFilter(ids=frozenset(_read_key(key) for key in picked)), filters
+        return filters.query.filter if filters.query else None, filters
 
     async def _count(self, wanted: SessionFilter) -> int:
         """How many are meant; a search that finds too many accounts is told by the list."""
@@ -89,7 +90,8 @@ class EndHandler(ListHandler[SessionQuery]):
         wanted, filters = self._read_wanted()
         database, principal, now, language = self.parts.database, self.principal, clock.now(), self.language
         if wanted is None:
-            self.redirect_to(ADDRESS, N_("That can't be read. Choose again."), tone="wrong")
+            wrong = N_("Pick at least one session, and at most 200.") if filters.query else UNREADABLE
+            self.redirect_to(ADDRESS, wrong, tone="wrong")
             return
         total = await self._count(wanted)
         found = self.must(await desk.list_sessions(database, principal, wanted, now, most=MOST_SHOWN))

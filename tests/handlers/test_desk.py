@@ -224,6 +224,9 @@ def test_all_that_match_are_ended_with_a_reason_and_later_ones_are_not(house: Ho
     [
         {},
         {"filter": {"browsr": "x"}},
+        {"filter": {"country": ""}},
+        {"filter": {"country": " \u00a0"}},
+        {"filter": {"account": "", "kind": "user"}},
         {"filter": {"limit": "10"}},
         {"filter": {"after": "user.1~n1"}},
         {"filter": {}, "reason": ""},

@@ -229,6 +229,20 @@ def test_what_was_picked_must_be_sessions(staff: Staff, picked: str) -> None:
     assert staff.get("/admin/sessions/end/", params={"session": picked}).status_code == 400
 
 
+@pytest.mark.parametrize("count", [0, 201])
+def test_nothing_picked_is_not_all_and_too_much_is_told(staff: Staff, count: int) -> None:
+    picked = [("picked", "1"), *(("session", f"user-{number}") for number in range(1, count + 1))]
+    answer = staff.get("/admin/sessions/end/", params=picked)
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/admin/sessions/")
+    assert "Pick at least one session" in staff.open(answer.headers["Location"]).words
+    assert staff.open("/admin/sessions/").form("/admin/sessions/end/")["picked"] == "1"
+
+
+def test_of_a_device_that_says_nothing_no_others_are_offered(house: House, staff: Staff) -> None:
+    device = house.sign_in(house.add("user"), "")
+    assert "call themselves" not in staff.open(f"/admin/sessions/user/{device.session}/").words
+
+
 def test_ending_asks_for_the_password_where_it_was_given_a_while_ago(house: House, staff: Staff, agent: str) -> None:
     device = house.sign_in(house.add("user"), agent)
     with staff_at(house) as other:
