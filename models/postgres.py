@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
-from sqlalchemy import event, exc, make_url
+from sqlalchemy import URL, event, exc, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from models import migrating
@@ -27,6 +28,9 @@ LEAVE_SECONDS = 1
 LOOK_SECONDS = 0.25
 MARK_SECONDS = 5
 CHANNEL = "sessions_events"
+# What may follow the ? of the URL, as psql reads it.
+OPTIONS = ("host", "port", "sslmode", "sslrootcert")
+TLS_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 # What the driver raises while the server is away, or goes away in the middle of a call.
 AWAY = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresError)
 
@@ -42,17 +46,25 @@ class PostgresDatabase(Database):
     """A PostgreSQL server, which other servers of ours may share."""
 
     def __init__(self, url: str, pool_size: int) -> None:
-        self._url = make_url(url)
-        self._dsn = self._url.set(drivername="postgresql").render_as_string(hide_password=False)
+        parsed = make_url(url)
+        # Apart from the URL: SQLAlchemy hands its options to the driver, and the driver to the server, as they are.
+        tls = _read_tls(parsed)
+        parsed = parsed.difference_update_query(("sslmode", "sslrootcert"))
+        self._dsn = parsed.set(drivername="postgresql").render_as_string(hide_password=False)
+        self._tls = tls
         self._size = pool_size
         self._heard: int | None = None
         self._engine = create_async_engine(
-            self._url.set(drivername="postgresql+asyncpg"),
+            parsed.set(drivername="postgresql+asyncpg"),
             pool_size=pool_size,
             # Connections past the pool would be made anew each time: four fifths of the throughput.
             max_overflow=0,
             pool_timeout=WAIT_SECONDS,
-            connect_args={"timeout": WAIT_SECONDS, "server_settings": {"lock_timeout": f"{WAIT_SECONDS}s"}},
+            connect_args={
+                "timeout": WAIT_SECONDS,
+                "server_settings": {"lock_timeout": f"{WAIT_SECONDS}s"},
+                "ssl": tls,
+            },
             # Errors are logged: without what was looked for or written.
             hide_parameters=True,
         )
@@ -91,7 +103,7 @@ class PostgresDatabase(Database):
 
         lost = asyncio.Event()
         try:
-            connection = await asyncpg.connect(self._dsn, timeout=WAIT_SECONDS)
+            connection = await asyncpg.connect(self._dsn, timeout=WAIT_SECONDS, ssl=self._tls)
         except AWAY as error:
             raise DatabaseUnavailable(str(error) or type(error).__name__) from error
         try:
@@ -139,6 +151,7 @@ class PostgresDatabase(Database):
                     min_size=1,
                     max_size=self._size,
                     timeout=WAIT_SECONDS,
+                    ssl=self._tls,
                     # Its one statement leaves nothing behind; resetting would be a second round trip.
                     reset=_leave,
                 )
@@ -168,6 +181,32 @@ class PostgresDatabase(Database):
             except (OSError, exc.TimeoutError) as error:
                 raise _told_apart(error) from error
         raise AssertionError("the last try returns or raises")
+
+
+def _read_tls(url: URL) -> ssl.SSLContext | str | None:
+    """How `url` wants connections encrypted, for the driver; None: by TLS where the server has it.
+
+    Raises ValueError with one line where an option of the URL is unknown or means nothing.
+    """
+    for name, value in url.query.items():
+        if name not in OPTIONS:
+            raise ValueError(f"unknown option in its URL: {name}: expected one of {', '.join(OPTIONS)}")
+        if name.startswith("ssl") and not isinstance(value, str):
+            raise ValueError(f"{name} is in its URL twice")
+    mode, file = (cast(str | None, url.query.get(name)) for name in ("sslmode", "sslrootcert"))
+    if mode is not None and mode not in TLS_MODES:
+        raise ValueError(f"sslmode in its URL: expected one of {', '.join(TLS_MODES)}")
+    is_checked = mode in ("verify-ca", "verify-full")
+    if is_checked != (file is not None):
+        raise ValueError("sslrootcert in its URL: expected a file or system, with sslmode=verify-ca or verify-full")
+    if not is_checked:
+        return mode
+    try:
+        context = ssl.create_default_context(cafile=None if file == "system" else file)
+    except OSError as error:
+        raise ValueError(f"sslrootcert in its URL: {file} can't be read: {error.strerror or error}") from None
+    context.check_hostname = mode == "verify-full"
+    return context
 
 
 async def _answer(running: Coroutine[None, None, T], seconds: float) -> T:

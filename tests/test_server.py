@@ -212,6 +212,7 @@ def test_a_database_that_is_away_is_told_in_one_line(run: Callable[..., Ended], 
         "postgresql://nobody:s3cret@127.0.0.1:1/none",
         postgres.replace("//postgres@", "//nobody:s3cret@") + "/postgres",
         f"{postgres}/none",
+        f"{postgres}/postgres?ssl=require",
         f"sqlite:///{tmp_path}/folder",
         f"sqlite:///{tmp_path}/text",
     ):

@@ -1,0 +1,123 @@
+"""PostgreSQL by TLS: a server that lets in nobody without, and what the URL may say of it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from sqlalchemy import literal, select, text
+
+from models.database import Database, DatabaseUnavailable, Statement
+from models.postgres import PostgresDatabase
+from tests.conftest import need_postgres
+from tests.postgres import make_database, running_postgres
+
+
+@dataclass(frozen=True)
+class Encrypted:
+    """A database on a server that takes connections by TLS alone, and the certificate that it shows."""
+
+    url: str
+    certificate: Path
+
+
+@pytest.fixture(scope="module")
+def encrypted() -> Iterator[Encrypted]:
+    need_postgres()
+    folder = Path(tempfile.mkdtemp(prefix="sessions-tls-"))
+    certificate, key, rules = (folder / name for name in ("server.crt", "server.key", "pg_hba.conf"))
+    subprocess.run(
+        ["openssl", "req", "-new", "-x509", "-days", "2", "-nodes", "-newkey", "rsa:2048", "-keyout", key,
+         "-out", certificate, "-subj", "/CN=sessions", "-addext", "subjectAltName=IP:127.0.0.1"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    rules.write_text("local all all trust\nhostssl all all all trust\n")
+    for file in (folder, certificate, key, rules):
+        shutil.chown(file, "postgres")
+    options = {"ssl": "on", "ssl_cert_file": certificate, "ssl_key_file": key, "hba_file": rules}
+    try:
+        with running_postgres(" ".join(f"-c {name}={value}" for name, value in options.items())) as server:
+            yield Encrypted(make_database(server.address), certificate)
+    finally:
+        shutil.rmtree(folder)
+
+
+async def use(database: Database) -> tuple[bool, int]:
+    """Whether a query of the engine came by TLS, and what a statement of the pool gives, while the log is followed."""
+    heard = asyncio.Event()
+    following = asyncio.create_task(database.follow(lambda _: None, heard.set))
+    waiting = asyncio.create_task(heard.wait())
+    try:
+        await asyncio.wait({following, waiting}, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        if following.done():
+            following.result()
+        assert heard.is_set()
+        is_tls = text("SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE backend_type = "
+                      "'client backend'")  # fmt: skip
+        return await database.read(lambda db: bool(db.scalar(is_tls))), (
+            await database.fetch(Statement(select(literal(7))), {})
+        )[0][0]
+    finally:
+        following.cancel()
+        waiting.cancel()
+        await asyncio.wait({following, waiting})
+
+
+def connect(url: str) -> tuple[bool, int]:
+    """The same of a new database."""
+
+    async def connected() -> tuple[bool, int]:
+        database = PostgresDatabase(url, 1)
+        try:
+            await database.migrate()
+            return await use(database)
+        finally:
+            await database.close()
+
+    return asyncio.run(connected())
+
+
+@pytest.mark.parametrize("options", ["", "?sslmode=require", "?sslmode=verify-ca&{}", "?sslmode=verify-full&{}"])
+def test_each_connection_is_encrypted_as_the_url_asks(encrypted: Encrypted, options: str) -> None:
+    assert connect(encrypted.url + options.format(f"sslrootcert={encrypted.certificate}")) == (True, 7)
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["?sslmode=disable", "?sslmode=verify-full&sslrootcert=system"],
+)
+def test_a_server_that_may_not_be_talked_to_so_is_unavailable(encrypted: Encrypted, options: str) -> None:
+    with pytest.raises(DatabaseUnavailable):
+        connect(encrypted.url + options)
+
+
+def test_a_certificate_is_for_a_name_where_that_is_asked(encrypted: Encrypted) -> None:
+    url = encrypted.url.replace("127.0.0.1", "localhost")
+    rest = f"sslrootcert={encrypted.certificate}"
+    assert connect(f"{url}?sslmode=verify-ca&{rest}") == (True, 7)
+    with pytest.raises(DatabaseUnavailable):
+        connect(f"{url}?sslmode=verify-full&{rest}")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("ssl=require", "unknown option in its URL: ssl: expected one of host, port, sslmode, sslrootcert"),
+        ("sslmode=on", "sslmode in its URL: expected one of disable, allow, prefer, require, verify-ca, verify-full"),
+        ("sslmode=require&sslmode=disable", "sslmode is in its URL twice"),
+        ("sslmode=verify-full", "sslrootcert in its URL: expected a file or system, "),
+        ("sslrootcert=system", "sslrootcert in its URL: expected a file or system, "),
+        ("sslmode=verify-ca&sslrootcert=/nowhere", "sslrootcert in its URL: /nowhere can't be read: No such file"),
+    ],
+)
+def test_an_option_that_means_nothing_is_told_in_one_line(options: str, told: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(told)) as raised:
+        PostgresDatabase(f"postgresql://me:s3cret@127.0.0.1/none?{options}", 1)
+    assert "\n" not in str(raised.value)
