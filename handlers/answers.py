@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +15,17 @@ from models.sessions import OwnList, Started
 from models.tokens import Tokens
 
 DEFAULT_IMAGE = "default-user-image.jpeg"
+# What answers may take of each worker's memory: those of some ten thousand accounts.
+MOST_MEGABYTES = 16
+# What a kept answer takes beside its body.
+BESIDES = 600
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A list of sessions as it was sent: good for its account's revision, and until one of them expires."""
 
+    site: str
     revision: int
     until: int
     etag: str
@@ -32,22 +38,38 @@ class Answer:
         Within a revision sessions only go, by expiry: so their number and the revision name the answer.
         """
         body = orjson.dumps([shape_session(kind, row, site) for row in listed.rows])
-        return cls(listed.revision, listed.until, f'"{listed.revision}.{len(listed.rows)}"', body)
+        return cls(site, listed.revision, listed.until, f'"{listed.revision}.{len(listed.rows)}"', body)
 
 
 class Answers:
-    """The answers that were sent last, up to a bound."""
+    """The answers that were sent last, one for an account, up to so many megabytes."""
 
-    def __init__(self, most: int = 4096) -> None:
-        self._most = most
-        self._kept: dict[tuple[str, int, str], Answer] = {}
-        self.get = self._kept.get
+    def __init__(self, most: int = MOST_MEGABYTES) -> None:
+        self._left = most * 1_000_000
+        self._kept: OrderedDict[tuple[str, int], Answer] = OrderedDict()
 
-    def keep(self, key: tuple[str, int, str], answer: Answer) -> None:
-        """Have `get` give it, in place of what it gave for this account and site."""
-        if len(self._kept) >= self._most and key not in self._kept:
-            del self._kept[next(iter(self._kept))]
+    def get(self, kind: str, account_id: int, site: str) -> Answer | None:
+        """What was sent last to this account, where that was for this site.
+
+        Whoever asks chooses what the server is called: each name's answer kept beside the others' would let one
+        account fill all there is.
+        """
+        key = (kind, account_id)
+        kept = self._kept.get(key)
+        if kept is None or kept.site != site:
+            return None
+        self._kept.move_to_end(key)
+        return kept
+
+    def keep(self, kind: str, account_id: int, answer: Answer) -> None:
+        """Have `get` give it, in place of what it gave for this account."""
+        key = (kind, account_id)
+        if old := self._kept.pop(key, None):
+            self._left += len(old.body) + BESIDES
         self._kept[key] = answer
+        self._left -= len(answer.body) + BESIDES
+        while self._left < 0:
+            self._left += len(self._kept.popitem(last=False)[1].body) + BESIDES
 
 
 def shape_account(kind: Kind, row: Row, site: str, prefix: str = "") -> dict[str, Any]:

@@ -105,7 +105,7 @@ class DirectDelegate(httputil.HTTPMessageDelegate):
                 return False
             site = f"http://{asked.headers.get('Host', '')}"
         claims = parts.tokens.check_access(read_bearer(asked.headers))
-        kept = self._application.answers.get((claims.kind.name, claims.account_id, site))
+        kept = self._application.answers.get(claims.kind.name, claims.account_id, site)
         own = f"{SESSIONS}{claims.kind.name}-l/"
         if kept is None or asked.line.path not in (own, f"{own}{claims.account_id}/"):
             return False

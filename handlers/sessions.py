@@ -60,15 +60,14 @@ class SessionListHandler(ApiHandler):
         """The caller's own list. What was built for the account's revision is sent again for that revision."""
         database, answers, site, now = self.parts.database, self.application.answers, self.site, clock.microseconds()
         device = self.device if claims.sid is None else ""
-        key = (claims.kind.name, claims.account_id, site)
-        kept = answers.get(key)
+        kept = answers.get(claims.kind.name, claims.account_id, site)
         proved = await principals.prove(database, claims, device, now) if kept else None
         if not proved or not kept or proved[1] != kept.revision or now >= kept.until:
             found = await sessions.list_own(database, claims, device, now)
             if found is None:
                 raise forbidden()
             proved, kept = (found.principal, found.revision), Answer.make(claims.kind, found, site)
-            answers.keep(key, kept)
+            answers.keep(claims.kind.name, claims.account_id, kept)
         self.parts.activity.note(proved[0], now)
         self.etag = kept.etag
         self.finish(kept.body)
