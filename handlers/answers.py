@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
@@ -35,10 +36,12 @@ class Answer:
     def make(cls, kind: Kind, listed: OwnList, site: str) -> Answer:
         """The answer that lists these sessions.
 
-        Within a revision sessions only go, by expiry: so their number and the revision name the answer.
+        Within a revision sessions only go, by expiry: so their number and the revision name the answer, among those
+        of one account and site.
         """
         body = orjson.dumps([shape_session(kind, row, site) for row in listed.rows])
-        return cls(site, listed.revision, listed.until, f'"{listed.revision}.{len(listed.rows)}"', body)
+        whose = hashlib.blake2s(f"{kind.name} {listed.principal.account_id} {site}".encode(), digest_size=6).hexdigest()
+        return cls(site, listed.revision, listed.until, f'"{listed.revision}.{len(listed.rows)}.{whose}"', body)
 
 
 class Answers:

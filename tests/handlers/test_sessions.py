@@ -290,6 +290,23 @@ def test_who_knows_a_list_already_is_told_that_it_is_the_same(house: House, acco
     assert changed.headers["Etag"] != first.headers["Etag"]
 
 
+def test_a_list_is_not_the_same_for_another_account_or_site(house: House, account: Account, device: Device) -> None:
+    address = f"/sessions/session-{account.kind}-l/"
+    known = {"If-None-Match": house.ask("GET", address, device).headers["Etag"]}
+    other = start(house, house.add(account.kind))
+
+    theirs = house.ask("GET", address, other, headers=known)
+    elsewhere = house.ask("GET", address, device, headers=known | {"Host": "sessions.example.com"})
+
+    # Both accounts are at the same revision, with as many sessions.
+    revision = known["If-None-Match"].strip('"').rpartition(".")[0]
+    assert theirs.headers["Etag"].strip('"').rpartition(".")[0] == revision
+    assert (theirs.status_code, [one["id"] for one in theirs.json()]) == (200, [other.session])
+    assert elsewhere.status_code == 200
+    assert "sessions.example.com" in elsewhere.text
+    assert house.ask("GET", address, device, headers=known).status_code == 304
+
+
 def test_who_may_not_see_a_list_is_not_told_that_it_is_the_same(house: House, account: Account, device: Device) -> None:
     address = f"/sessions/session-{account.kind}-l/"
     known = {"If-None-Match": house.ask("GET", address, device).headers["Etag"]}
