@@ -128,7 +128,7 @@ class ConfirmHandler(_ConfirmingHandler):
         contact, value = found
         guess = await self.admit(Purpose.CODE, self.kinds, contact, value, self.device_id)
         row = await self.settle(
-            guess, accounts.confirm, self.kinds, contact, value, clean_code(typed.code), self.origin, self.parts.keys,
+            guess, accounts.confirm, guess.kinds, contact, value, clean_code(typed.code), self.origin, self.parts.keys,
             clock.now(),
         )  # fmt: skip
         _, own = await self._read_own()
@@ -177,7 +177,7 @@ class SendCodeHandler(_ConfirmingHandler):
         self.redirect_to("/confirm/", N_("If {contact} waits for a code, one is on its way."), contact=value)
         if guess:
             await self.settle(
-                guess, accounts.send_code, self.kinds, contact, value, self.parts.keys, self.parts.settings.accounts,
+                guess, accounts.send_code, guess.kinds, contact, value, self.parts.keys, self.parts.settings.accounts,
                 clock.now(), self.tell_code,
             )  # fmt: skip
             self.parts.delivery.wake()
@@ -202,8 +202,8 @@ class ForgottenHandler(EntryHandler):
         self.redirect_to("/reset/code/")
         if guess:
             await self.settle(
-                guess, accounts.send_reset, contact, value, self.parts.keys, self.parts.settings.accounts, clock.now(),
-                self.tell_code,
+                guess, accounts.send_reset, guess.kinds, contact, value, self.parts.keys, self.parts.settings.accounts,
+                clock.now(), self.tell_code,
             )  # fmt: skip
             self.parts.delivery.wake()
 
@@ -234,8 +234,8 @@ class ResetHandler(EntryHandler):
             self._show(form, value, 400)
             return
         if not await self.settle(
-            guess, accounts.reset_password, contact, value, clean_code(typed.code), password_hash, self.device_id,
-            self.origin, self.parts.keys, clock.now(),
+            guess, accounts.reset_password, guess.kinds, contact, value, clean_code(typed.code), password_hash,
+            self.device_id, self.origin, self.parts.keys, clock.now(),
         ):  # fmt: skip
             form.errors["code"] = self._(WRONG_CODE)
             self._show(form, value, 400)

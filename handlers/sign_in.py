@@ -116,6 +116,9 @@ class SignInHandler(EntryHandler):
             self._show(form, 400)
             return
         for kind, row in matching:
+            # Whoever has one of two accounts may not guess the other's password by giving it to his own.
+            if (wrong := guess.elsewhere(kind)).tries:
+                await self.refuse(wrong)
             if await self.enter(kind, row["id"], row["password_hash"], guess):
                 self.go_on(kind, row, local_address(form.value("next")))
                 return

@@ -188,16 +188,24 @@ def change_password(
 
 
 def send_reset(
-    db: Connection, contact: Contact, value: str, keys: KeySet, settings: AccountSettings, now: datetime, tell: TellCode
+    db: Connection,
+    kinds: Sequence[Kind],
+    contact: Contact,
+    value: str,
+    keys: KeySet,
+    settings: AccountSettings,
+    now: datetime,
+    tell: TellCode,
 ) -> None:
     """Queue a code that sets a new password to whoever has this contact; whether anybody has stays unsaid."""
-    for kind, row in find_usable(db, [*KINDS.values()], contact, value):
+    for kind, row in find_usable(db, kinds, contact, value):
         if row:
             queue_code(db, kind, row, f"reset {contact}", contact, value, keys, settings, now, tell)
 
 
 def reset_password(
     db: Connection,
+    kinds: Sequence[Kind],
     contact: Contact,
     value: str,
     code: str,
@@ -212,7 +220,7 @@ def reset_password(
     False where the code is not good. A good one also proves the contact that it came by, and lets this device sign
     in however often strangers try to.
     """
-    for kind, row in find_usable(db, [*KINDS.values()], contact, value):
+    for kind, row in find_usable(db, kinds, contact, value):
         if not codes.use(db, keys, kind, row["id"] if row else NOBODY, f"reset {contact}", code, now) or row is None:
             continue
         known_devices.trust(db, kind, row["id"], device_id, now)

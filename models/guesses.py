@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from ipaddress import IPv6Address, IPv6Network, ip_address
@@ -55,18 +55,48 @@ class TooMany(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Guess:
-    """A try that is under way, and what it is counted by."""
+class Try:
+    """What of a guess is counted as one: at an account that knows its device, or at all those that don't."""
 
     id: int
-    purpose: Purpose
     target: str
     network: str | None
-    origin: Origin
-    # The accounts that it may be about; None where there is none of this kind.
+    # None where there is no account of this kind.
     accounts: Sequence[tuple[Kind, Row | None]]
-    # Whether it comes from a device that one of them has signed in on.
+    # Whether it comes from a device that the account has signed in on.
     is_known: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """What somebody tries just now, and what it is counted by."""
+
+    purpose: Purpose
+    origin: Origin
+    tries: Sequence[Try]
+
+    @property
+    def accounts(self) -> Sequence[tuple[Kind, Row | None]]:
+        """The accounts that it may be tried at; None where there is none of this kind."""
+        return [account for one in self.tries for account in one.accounts]
+
+    @property
+    def kinds(self) -> Sequence[Kind]:
+        """The kinds of account that it may be tried at."""
+        return [kind for kind, _ in self.accounts]
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it comes from a device that one of the accounts has signed in on."""
+        return any(one.is_known for one in self.tries)
+
+    def elsewhere(self, right: Kind) -> Guess:
+        """What of it was tried at the other accounts that there are, where it was right at this kind's."""
+        tries = [
+            replace(one, accounts=[(kind, row) for kind, row in one.accounts if row and kind is not right])
+            for one in self.tries
+        ]
+        return replace(self, tries=[one for one in tries if one.accounts])
 
 
 def network_of(ip: str) -> str:
@@ -97,21 +127,36 @@ def admit(
     """Let somebody who is not signed in try, for the account that has a contact; raises TooMany.
 
     It is counted before it is tried, so that of many at once none is free; and counted alike whether or not there is
-    such an account. A device that the account knows has a budget of its own, which no stranger can use up.
+    such an account. A device that the account knows has a budget of its own, which no stranger can use up; at the
+    account of the other kind that has the same contact it is as strange as any. Where strangers have used up what
+    is theirs, a known device tries the account that knows it alone.
     """
-    found = [(kind, accounts.find(db, kind, contact, value) if contact in kind.contacts else None) for kind in kinds]
-    is_known = device_id is not None and any(
-        known_devices.is_known(db, kind, row["id"] if row else accounts.NOBODY, device_id) for kind, row in found
-    )
-    whose = f"{value} {device_id}" if is_known else value
-    network = None if is_known else _fingerprint(keys, _group(purpose), network_of(origin.ip))
-    return _admit(db, purpose, _fingerprint(keys, purpose, whose), network, origin, found, is_known, settings, now)
+    known: list[tuple[Kind, Row | None]] = []
+    strange: list[tuple[Kind, Row | None]] = []
+    for kind in kinds:
+        row = accounts.find(db, kind, contact, value) if contact in kind.contacts else None
+        whose = row["id"] if row else accounts.NOBODY
+        is_known = device_id is not None and known_devices.is_known(db, kind, whose, device_id)
+        (known if is_known else strange).append((kind, row))
+    tries = []
+    for kind, row in known:
+        target = _fingerprint(keys, purpose, f"{kind.name} {value} {device_id}")
+        tries.append(_admit(db, purpose, target, None, [(kind, row)], True, settings, now))
+    if strange:
+        target = _fingerprint(keys, purpose, value)
+        network = _fingerprint(keys, _group(purpose), network_of(origin.ip))
+        try:
+            tries.append(_admit(db, purpose, target, network, strange, False, settings, now))
+        except TooMany:
+            if not known:
+                raise
+    return Guess(purpose, origin, tries)
 
 
 def admit_registering(db: Connection, keys: KeySet, origin: Origin, settings: GuessSettings, now: datetime) -> Guess:
     """Let somebody register; raises TooMany. Counted by network alone, whatever comes of it, unless it is released."""
     target = _fingerprint(keys, Purpose.REGISTER, network_of(origin.ip))
-    return _admit(db, Purpose.REGISTER, target, None, origin, [], False, settings, now)
+    return Guess(Purpose.REGISTER, origin, [_admit(db, Purpose.REGISTER, target, None, [], False, settings, now)])
 
 
 def admit_principal(
@@ -131,7 +176,7 @@ def admit_principal(
     kind = principal.kind
     target = _fingerprint(keys, purpose, f"{kind.name} {account['id']}")
     network = _fingerprint(keys, Purpose.SEND, network_of(origin.ip)) if purpose is Purpose.SEND else None
-    return _admit(db, purpose, target, network, origin, [(kind, account)], True, settings, now)
+    return Guess(purpose, origin, [_admit(db, purpose, target, network, [(kind, account)], True, settings, now)])
 
 
 def settle(
@@ -155,22 +200,23 @@ def settle(
 def refuse(db: Connection, guess: Guess, now: datetime) -> None:
     """Write to the log that the guess was wrong, or that what it asked for was sent."""
     release(db, guess)
-    kind, row = next(((kind, row) for kind, row in guess.accounts if row), guess.accounts[0])
-    made = events.make(
-        kind,
-        row["id"] if row else None,
-        Type.SENT if guess.purpose is Purpose.SEND else Type.REFUSED,
-        now,
-        cause=Purpose.CODE if guess.purpose is Purpose.CODE else None,
-        device=guess.origin.device,
-        origin=guess.origin,
-    )
-    events.append(db, made | {"target": guess.target, "network": guess.network})
+    for one in guess.tries:
+        kind, row = next(((kind, row) for kind, row in one.accounts if row), one.accounts[0])
+        made = events.make(
+            kind,
+            row["id"] if row else None,
+            Type.SENT if guess.purpose is Purpose.SEND else Type.REFUSED,
+            now,
+            cause=Purpose.CODE if guess.purpose is Purpose.CODE else None,
+            device=guess.origin.device,
+            origin=guess.origin,
+        )
+        events.append(db, made | {"target": one.target, "network": one.network})
 
 
 def release(db: Connection, guess: Guess) -> None:
     """Count the guess no longer: it was right, or was none."""
-    db.execute(delete(GUESSES).where(GUESSES.c.id == guess.id))
+    db.execute(delete(GUESSES).where(GUESSES.c.id.in_([one.id for one in guess.tries])))
 
 
 def sweep(db: Connection, settings: GuessSettings, now: datetime) -> int:
@@ -184,12 +230,11 @@ def _admit(
     purpose: Purpose,
     target: str,
     network: str | None,
-    origin: Origin,
     found: Sequence[tuple[Kind, Row | None]],
     is_known: bool,
     settings: GuessSettings,
     now: datetime,
-) -> Guess:
+) -> Try:
     if is_postgres(db):
         # Two at once: the second waits, and counts the first. SQLite has one writer anyway.
         for name in sorted(filter(None, (target, network))):
@@ -203,7 +248,7 @@ def _admit(
     if wait > timedelta():
         raise TooMany(purpose, counted_by, math.ceil(wait.total_seconds()))
     made = insert(GUESSES).values(target=target, network=network, at=now).returning(GUESSES.c.id)
-    return Guess(db.scalars(made).one(), purpose, target, network, origin, found, is_known)
+    return Try(db.scalars(made).one(), target, network, found, is_known)
 
 
 def _wait(db: Connection, column: str, value: str, free: int, settings: GuessSettings, now: datetime) -> timedelta:

@@ -9,10 +9,12 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import func, select
 
-from models import clock, codes
-from models.schema import KINDS
-from tests.conftest import KEY_SET, NO_TLS, PASSWORD, House, start_server
+from models import accounts, clock, codes
+from models.passwords import Passwords
+from models.schema import CODES, KINDS
+from tests.conftest import KEY_SET, NO_TLS, PASSWORD, Account, House, start_server, wait_until
 from tests.handlers.browsers import Browser, Page
 
 TRIES = 3
@@ -48,6 +50,15 @@ def browse(gate: House) -> Iterator[Callable[[str], Browser]]:
             return browser
 
         yield open_at
+
+
+def add_twin(gate: House, account: Account, password: str) -> Account:
+    """An account of the other kind that has the same contact, as a stranger may register one."""
+    kind = "client" if account.kind == "user" else "user"
+    now = clock.now()
+    fields = {"phone": account.contact, "confirmed_by_staff_at": now}
+    row = gate.write(accounts.create, KINDS[kind], fields, Passwords().hash_now(password), None, now)
+    return Account(kind, row["id"], account.contact, password)
 
 
 def ask(gate: House, kind: str, contact: str, password: str, ip: str, **more: Any) -> httpx.Response:
@@ -224,3 +235,73 @@ def test_a_link_of_staff_lets_a_new_browser_in_while_strangers_guess(
     link = f"/reset/user-{account.id}-{gate.write(codes.make_link, KEY_SET, KINDS['user'], account.id, clock.now())}/"
     assert browser.send(link, new_password="six gulls over the pier").status_code == 303
     assert browser.sign_in(account, "six gulls over the pier").status_code == 303
+
+
+@pytest.mark.parametrize("kind", ["user", "client"])
+def test_who_signs_in_to_the_other_account_of_a_contact_is_a_stranger_to_this_one(
+    gate: House, browse: Callable[[str], Browser], kind: str
+) -> None:
+    account = gate.add(kind)
+    owner = browse("192.0.2.110")
+    assert owner.sign_in(account).status_code == 303
+    twin = add_twin(gate, account, "nine otters in the reeds")
+    attackers = [browse(f"192.0.2.{111 + number}") for number in range(3)]
+    for attacker in attackers:
+        assert attacker.sign_in(twin, twin.password, kind=twin.kind).status_code == 303
+    *spent, fresh = attackers
+    for attacker in spent:
+        for _ in range(TRIES):
+            assert attacker.sign_in(account, WRONG).status_code == 400
+        assert attacker.sign_in(account, kind=kind).status_code == 429
+    # The twin knows this browser, and is tried; the other account is not, even with the right password.
+    assert fresh.sign_in(account).status_code == 400
+    owner.send("/sign-out/")
+    assert owner.sign_in(account).status_code == 303
+
+
+@pytest.mark.parametrize("kind", ["user", "client"])
+def test_a_password_that_is_right_at_the_other_account_of_a_contact_is_a_guess_at_this_one_s(
+    gate: House, browse: Callable[[str], Browser], kind: str
+) -> None:
+    account = gate.add(kind)
+    twin = add_twin(gate, account, "nine otters in the reeds")
+    for number in range(TRIES):
+        assert browse(f"192.0.2.{120 + number}").sign_in(twin, twin.password).status_code == 303
+    assert browse("192.0.2.125").sign_in(account, kind=kind).status_code == 429
+
+
+@pytest.mark.parametrize("kind", ["user", "client"])
+def test_the_other_account_of_a_contact_uses_up_nothing_of_a_device_that_this_one_knows(gate: House, kind: str) -> None:
+    account = gate.add(kind)
+    twin = add_twin(gate, account, "nine otters in the reeds")
+    for one in (account, twin):
+        assert ask(gate, one.kind, one.contact, one.password, "192.0.2.130", device_id="phone").status_code == 200
+    for _ in range(TRIES):
+        assert ask(gate, twin.kind, twin.contact, WRONG, "192.0.2.130", device_id="phone").status_code == 401
+    assert ask(gate, twin.kind, twin.contact, twin.password, "192.0.2.130", device_id="phone").status_code == 429
+    assert ask(gate, kind, account.contact, PASSWORD, "192.0.2.130", device_id="phone").status_code == 200
+
+
+def test_codes_are_tried_and_sent_only_at_the_accounts_that_let_them(
+    gate: House, browse: Callable[[str], Browser]
+) -> None:
+    account = gate.add("user")
+    twin = add_twin(gate, account, "nine otters in the reeds")
+    attacker = browse("192.0.2.140")
+    assert attacker.sign_in(twin, twin.password, kind=twin.kind).status_code == 303
+    attacker.send("/sign-out/")
+    for number in range(2):
+        browse(f"192.0.2.{141 + number}").send("/reset/", identity=account.contact)
+
+    def count_waiting(kind: str) -> int:
+        columns = CODES.c
+        mine = (columns.kind == kind) & (columns.purpose == "reset phone")
+        mine &= columns.account_id == (account.id if kind == "user" else twin.id)
+        return int(gate.read(lambda db: db.scalar(select(func.count()).where(mine))))
+
+    wait_until(lambda: count_waiting("user") and count_waiting("client"))
+    for kind in KINDS.values():
+        gate.write(codes.void_resets, kind, account.id if kind.name == "user" else twin.id)
+    assert attacker.send("/reset/", identity=account.contact).status_code == 303
+    wait_until(lambda: count_waiting("client"))
+    assert count_waiting("user") == 0
