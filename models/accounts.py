@@ -199,7 +199,7 @@ def send_reset(
 ) -> None:
     """Queue a code that sets a new password to whoever has this contact; whether anybody has stays unsaid."""
     for kind, row in find_usable(db, kinds, contact, value):
-        if row:
+        if row and _may_reset(kind, row, contact):
             queue_code(db, kind, row, f"reset {contact}", contact, value, keys, settings, now, tell)
 
 
@@ -218,16 +218,35 @@ def reset_password(
     """Set the password of the account that `code` was sent to, and end every session of it.
 
     False where the code is not good. A good one also proves the contact that it came by, and lets this device sign
-    in however often strangers try to.
+    in however often strangers try to. Where it is the first that is proved, the account loses the others: they may be
+    those of whoever registered it with somebody else's.
     """
     for kind, row in find_usable(db, kinds, contact, value):
-        if not codes.use(db, keys, kind, row["id"] if row else NOBODY, f"reset {contact}", code, now) or row is None:
+        account_id = row["id"] if row and _may_reset(kind, row, contact) else NOBODY
+        if not codes.use(db, keys, kind, account_id, f"reset {contact}", code, now) or row is None:
             continue
-        known_devices.trust(db, kind, row["id"], device_id, now)
+        known_devices.trust(db, kind, account_id, device_id, now)
         values = {"password_hash": new_hash, f"confirmed_{contact}": True}
-        _set_password(db, kind, row["id"], values, origin, now)
+        lost = [other for other in kind.contacts if row[other] and other != contact and not _list_proven(kind, row)]
+        for other in lost:
+            codes.void(db, kind, account_id, f"confirm {other}")
+            events.append(db, events.make(kind, account_id, Type.CHANGED, now, cause=f"no_{other}", origin=origin))
+        _set_password(db, kind, account_id, values | dict.fromkeys(lost), origin, now)
         return True
     return False
+
+
+def _may_reset(kind: Kind, row: Row, contact: Contact) -> bool:
+    """Whether whoever has this contact of the account may set its password: one that is not proved may be a stranger's,
+    by a slip or on purpose, and is enough only where the account has nothing better."""
+    return contact in (_list_proven(kind, row) or kind.contacts)
+
+
+def _list_proven(kind: Kind, row: Row) -> list[Contact]:
+    """The contacts that a code proved to be the account's own; of one that staff confirmed by hand, all: they vouch
+    for what they saw there."""
+    by_staff = row["confirmed_by_staff_at"] is not None
+    return [contact for contact in kind.contacts if row[contact] and (by_staff or row[f"confirmed_{contact}"])]
 
 
 def create_first(

@@ -50,10 +50,14 @@ def is_link(db: Connection, keys: KeySet, kind: Kind, account_id: int, code: str
 
 def void_resets(db: Connection, kind: Kind, account_id: int) -> None:
     """Make void what was sent to set a new password: by now it may be somebody else who reads it."""
+    void(db, kind, account_id, LINK, *(f"reset {contact}" for contact in kind.contacts))
+
+
+def void(db: Connection, kind: Kind, account_id: int, *purposes: str) -> None:
+    """Make void what was sent to the account for these purposes."""
     columns = CODES.c
-    resets = [LINK, *(f"reset {contact}" for contact in kind.contacts)]
     db.execute(
-        delete(CODES).where(columns.kind == kind.name, columns.account_id == account_id, columns.purpose.in_(resets))
+        delete(CODES).where(columns.kind == kind.name, columns.account_id == account_id, columns.purpose.in_(purposes))
     )
 
 

@@ -113,8 +113,7 @@ def remove_contact(db: Connection, principal: Principal, contact: Contact, origi
     conditions = [columns[contact].is_not(None), or_(false(), *others), is_proven(principal, now)]
     if accounts.change(db, kind, principal.account_id, now, values, *conditions) is None:
         return False
-    mine = (CODES.c.kind == kind.name) & (CODES.c.account_id == principal.account_id)
-    db.execute(delete(CODES).where(mine, CODES.c.purpose == f"confirm {contact}"))
+    codes.void(db, kind, principal.account_id, f"confirm {contact}")
     codes.void_resets(db, kind, principal.account_id)
     cause = f"no_{contact}"
     events.append(

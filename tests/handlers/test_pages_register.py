@@ -7,12 +7,15 @@ import re
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from models import accounts, clock
-from models.schema import KINDS
-from tests.conftest import PASSWORD, Account, House, start_server, wait_until
+from models import accounts, clock, codes
+from models.accounts import Contact
+from models.schema import KINDS, USER
+from models.settings import AccountSettings
+from tests.conftest import KEY_SET, PASSWORD, Account, House, password_hash, start_server, wait_until
 from tests.handlers.browsers import Browser, Page
 
 each_kind = pytest.mark.parametrize("kind", ["user", "client"])
@@ -170,6 +173,51 @@ def test_a_forgotten_password_is_set_anew_and_every_device_is_signed_out(
     assert browser.sign_in(account, new).status_code == 303
     again = browser.post("/reset/code/", {"code": code, "new_password": new})
     assert again.headers["Location"] == "/reset/"
+
+
+def add_user(house: House, name: str, **fields: Any) -> dict[str, Any]:
+    """A user's row, with a mail and a phone."""
+    now = clock.now()
+    contacts = {"email": f"{name}@example.com", "phone": new_phone()}
+    row = house.write(accounts.create, USER, contacts | fields, password_hash(), None, now)
+    return dict(row)
+
+
+def reset(house: House, browser: Browser, contact: str, new: str) -> int:
+    """How a new password by a code that is sent to a contact is answered."""
+    browser.send("/reset/", identity=contact)
+    return browser.send("/reset/code/", code=read_code(house, contact), new_password=new).status_code
+
+
+def test_a_contact_that_is_not_proved_sets_no_password_beside_one_that_is(house: House, browser: Browser) -> None:
+    row = add_user(house, "proved", confirmed_email=True)
+    browser.send("/reset/", identity=row["phone"])
+    # By a code from before the other one was proved, either.
+    code = house.write(codes.make, KEY_SET, USER, row["id"], "reset phone", AccountSettings(), clock.now())
+    assert browser.send("/reset/code/", code=code, new_password="another harbour at dawn").status_code == 400
+    assert reset(house, browser, row["email"], "another harbour at dawn") == 303
+    assert not letters(house, row["phone"])
+    assert house.read(accounts.get, USER, row["id"])["phone"] == row["phone"]
+
+
+@pytest.mark.parametrize("contact", ["email", "phone"])
+def test_the_first_contact_that_is_proved_by_a_new_password_takes_the_others_away(
+    house: House, browser: Browser, contact: Contact
+) -> None:
+    row = add_user(house, f"first-{contact}")
+    other = "email" if contact == "phone" else "phone"
+    assert reset(house, browser, row[contact], "another harbour at dawn") == 303
+    left = house.read(accounts.get, USER, row["id"])
+    assert (left[contact], left[f"confirmed_{contact}"]) == (row[contact], True)
+    assert (left[other], left[f"confirmed_{other}"]) == (None, False)
+
+
+def test_staff_who_confirm_an_account_vouch_for_its_contacts(house: House, browser: Browser) -> None:
+    row = add_user(house, "vouched", confirmed_by_staff_at=clock.now())
+    assert reset(house, browser, row["phone"], "another harbour at dawn") == 303
+    assert reset(house, browser, row["email"], "a third harbour at noon") == 303
+    left = house.read(accounts.get, USER, row["id"])
+    assert (left["email"], left["phone"]) == (row["email"], row["phone"])
 
 
 def test_the_code_page_without_a_question_goes_back_to_it(browser: Browser) -> None:
