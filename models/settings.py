@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
@@ -30,6 +40,17 @@ def _is_number(value: Any) -> Any:
     if isinstance(value, bool):
         raise PydanticCustomError("int_type", "Input should be a valid integer")
     return value
+
+
+def _like(pattern: str, example: str) -> AfterValidator:
+    """A text of this pattern; one that is not is told an example."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise PydanticCustomError("form", "expected something like {example}", {"example": example})
+        return text
+
+    return AfterValidator(check)
 
 
 Integer = Annotated[int, BeforeValidator(_is_number)]
@@ -78,9 +99,9 @@ class Server(Section):
     host: str = "127.0.0.1"
     port: Port = 8888
     workers: Annotated[Integer, Field(ge=0, le=256)] = 0
-    address: Annotated[str, Field(pattern=r"^(https?://[^/\s]+)?$")] = ""
-    hosts: tuple[Annotated[str, Field(pattern=r"^[^/\s:]+$|^\[[0-9A-Fa-f:.]+\]$")], ...] = ()
-    origins: tuple[Annotated[str, Field(pattern=r"^https?://[^/\s]+$")], ...] = ()
+    address: Annotated[str, _like(r"(https?://[^/\s]+)?", "https://sessions.example.com")] = ""
+    hosts: tuple[Annotated[str, _like(r"[^/\s:]+|\[[0-9A-Fa-f:.]+\]", "sessions.example.com")], ...] = ()
+    origins: tuple[Annotated[str, _like(r"https?://[^/\s]+", "https://shop.example.com")], ...] = ()
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     hsts: str = "max-age=31536000; includeSubDomains"
     header_bytes: Annotated[Integer, Field(ge=8192, le=1_048_576)] = 131_072
@@ -113,7 +134,7 @@ class KeySettings(Section):
 
     from_files = {"secret": "secret_file"}
 
-    kid: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+    kid: Annotated[str, _like(r"[A-Za-z0-9._-]{1,64}", "2026-11")]
     secret: SecretStr
     algorithm: Algorithm = "HS256"
     check_only: bool = False
@@ -222,7 +243,7 @@ class AccountSettings(Section):
     """Registration, codes and passwords."""
 
     registration: bool = True
-    country: Annotated[str, Field(pattern=r"^([A-Z]{2})?$")] = ""
+    country: Annotated[str, _like(r"([A-Z]{2})?", "DE")] = ""
     password_length: Annotated[Integer, Field(ge=8, le=64)] = 8
     code_minutes: Positive = 10
     code_attempts: Annotated[Integer, Field(ge=1, le=20)] = 5
@@ -280,7 +301,7 @@ class SmsSettings(Section):
 
     from_files = {"header": "header_file"}
 
-    address: Annotated[str, Field(pattern=r"^(https?://\S+)?$")] = ""
+    address: Annotated[str, _like(r"(https?://\S+)?", "https://gateway.example.com/send")] = ""
     header: SecretStr = SecretStr("")
     format: Literal["json", "form"] = "json"
     body: dict[str, str] = {"to": "{phone}", "text": "{text}"}
