@@ -39,9 +39,12 @@ DOCUMENT_UPDATED = datetime(2021, 9, 8, 15, 11, 20, 864802, UTC)
 OPENED = datetime(2021, 9, 1, 8, 0, 11, 209417, UTC)
 
 HOW_TO = f"""
-Every account here has the password "{PASSWORD}". Once the server says that it answers, open the desk of the staff at
-{{site}}/admin/ as staff@example.com, and the devices of user 5 at {{site}}/ as user3@gmail.com. For programs, these
-sign in as staff, as user 5 and as client 1:
+Every account here has the password "{PASSWORD}". Once the server says that it answers, open:
+
+  {{site}}/admin/    as staff@example.com: the desk of the staff
+  {{site}}/          as user3@gmail.com: the devices of user 5
+
+For programs, these sign in as staff, as user 5 and as client 1:
 
   curl {{site}}/auth/user/token/ --json '{{{{"email": "staff@example.com", "password": "{PASSWORD}"}}}}'
   curl {{site}}/auth/user/token/ --json '{{{{"email": "user3@gmail.com", "password": "{PASSWORD}"}}}}'
