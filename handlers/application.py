@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -104,6 +105,8 @@ class Application(web.Application):
         self.answers = Answers()
         self.note = settings["log_function"].note
         self.streams: set[Stream] = set()
+        # How many of them there may be: whoever takes the connections may say less.
+        self.most_streams = sys.maxsize
         # What answers without a handler; held here, or it could vanish before it ends.
         self.tasks: set[asyncio.Task[None]] = set()
         # Since when each request is answered that is not answered yet; the oldest first.

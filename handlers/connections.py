@@ -52,6 +52,8 @@ class Connections(HTTPServer):
         self._application = application
         self._longest = settings.request_seconds
         self._most = count_room(settings)
+        # Streams last, and none is closed to make room: the other half is for those who ask.
+        application.most_streams = self._most // 2
         # Since when each has been waited for, or is answered; the longest first.
         self._since: OrderedDict[Any, float] = OrderedDict()
         # Those that were taken and not answered once.

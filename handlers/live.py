@@ -24,6 +24,9 @@ from models.tokens import Claims
 MOST_WAITING = 16 * 1024
 # On one worker: nobody looks at more pages at once, and each takes a connection.
 MOST_OF_SESSION = 20
+MOST_OF_ACCOUNT = 100
+# Where the worker has no room for another; pages of ours ask again by themselves, later each time.
+AGAIN_SECONDS = 30
 # What shows a dead connection, and keeps proxies from closing a quiet one.
 BEAT = b":\n\n"
 BEAT_SECONDS = 30
@@ -53,6 +56,11 @@ class LiveStream:
         """Whether it was opened by the same session."""
         own = self._principal
         return (own.kind, own.session_id) == (principal.kind, principal.session_id)
+
+    def is_of_account(self, principal: Principal) -> bool:
+        """Whether it was opened by the same account."""
+        own = self._principal
+        return (own.kind, own.account_id) == (principal.kind, principal.account_id)
 
     def open(self, headers: httputil.HTTPHeaders) -> None:
         """Begin to tell, after these headers."""
@@ -174,8 +182,16 @@ async def open_stream(
         handler.finish()
         return
     streams = cast(Iterable[LiveStream], application.parts.tail.of(*kind.follows(principal)))
-    if sum(stream.is_of(principal) for stream in streams) >= MOST_OF_SESSION:
+    own = [stream for stream in streams if stream.is_of_account(principal)]
+    if sum(stream.is_of(principal) for stream in own) >= MOST_OF_SESSION:
         raise Refusal(429, {"detail": f"This session has {MOST_OF_SESSION} streams open already."}, Retry_After="60")
+    if len(own) >= MOST_OF_ACCOUNT:
+        raise Refusal(429, {"detail": f"This account has {MOST_OF_ACCOUNT} streams open already."}, Retry_After="60")
+    if len(application.streams) >= application.most_streams:
+        # The newest, and not the oldest in its place: that one would come again within a second and close the next,
+        # without end. Whoever is refused has the page as it is, and only does not see it change.
+        message = "As many streams are open as there is room for. Try again later."
+        raise Refusal(503, {"detail": message}, Retry_After=str(AGAIN_SECONDS))
     application.log_request(handler)
     stream = kind(application, principal, handler.detach())
     handler.on_finish()

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from handlers.live import MOST_OF_SESSION
+from handlers.live import MOST_OF_ACCOUNT, MOST_OF_SESSION
 from handlers.requests import shown
-from tests.conftest import NO_TLS, House, start_server, wait_until
+from tests.conftest import NO_TLS, Device, House, start_server, wait_until
 
 SITE = "https://sessions.example.com"
 ORIGIN = "https://app.example.com"
@@ -275,6 +275,52 @@ def test_a_session_has_so_many_streams_and_no_more(house: House) -> None:
         other = house.sign_in(device.account)
         with house.client.stream("GET", "/sessions/live/", headers=other.headers) as answer:
             assert answer.status_code == 200
+
+
+def open_stream(house: House, device: Device) -> tuple[socket.socket, bytes]:
+    """A connection that asked for a stream, and how its answer begins."""
+    asked = "GET /sessions/live/ HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    asked += "".join(f"{name}: {value}\r\n" for name, value in device.headers.items())
+    connection = connect(house, f"{asked}\r\n".encode())
+    return connection, connection.recv(4096)
+
+
+def test_an_account_has_so_many_streams_and_no_more(house: House) -> None:
+    account = house.add("client")
+    devices = [house.sign_in(account) for _ in range(MOST_OF_ACCOUNT // MOST_OF_SESSION + 1)]
+    with contextlib.ExitStack() as stack:
+        for device in devices[1:]:
+            for _ in range(MOST_OF_SESSION):
+                connection, begun = open_stream(house, device)
+                stack.enter_context(connection)
+                assert begun.startswith(b"HTTP/1.1 200 ")
+        answer = house.ask("GET", "/sessions/live/", devices[0])
+        assert (answer.status_code, answer.headers["Retry-After"]) == (429, "60")
+        assert answer.json() == {"detail": f"This account has {MOST_OF_ACCOUNT} streams open already."}
+        connection, begun = open_stream(house, house.sign_in(house.add("client")))
+        connection.close()
+        assert begun.startswith(b"HTTP/1.1 200 ")
+
+
+def test_streams_leave_half_of_the_connections_to_those_who_ask(strict: House) -> None:
+    devices = [strict.sign_in(strict.add("user")) for _ in range(3)]
+    with contextlib.ExitStack() as stack:
+        answers = []
+        for number in range(ROOM):
+            connection, begun = open_stream(strict, devices[number % 3])
+            stack.enter_context(connection)
+            answers.append(begun)
+        assert [answer[9:12] for answer in answers] == [b"200"] * (ROOM // 2) + [b"503"] * (ROOM // 2)
+        assert all(b"\r\nRetry-After: 30\r\n" in answer for answer in answers[ROOM // 2 :])
+        for _ in range(ROOM):
+            assert httpx.get(f"{strict.address}/healthz", verify=NO_TLS).status_code == 200
+
+    def is_open() -> bool:
+        connection, begun = open_stream(strict, devices[0])
+        connection.close()
+        return begun.startswith(b"HTTP/1.1 200 ")
+
+    wait_until(is_open)
 
 
 def test_asking_for_the_headers_of_a_stream_opens_none(house: House) -> None:
