@@ -217,21 +217,20 @@ def reset_password(
 ) -> bool:
     """Set the password of the account that `code` was sent to, and end every session of it.
 
-    False where the code is not good. A good one also proves the contact that it came by, and lets this device sign
-    in however often strangers try to. Where it is the first that is proved, the account loses the others: they may be
-    those of whoever registered it with somebody else's.
+    False where the code is not good. A good one also proves the contact that it came by, and lets this device, and no
+    other that the account knew, sign in however often strangers try to. Where it is the first that is proved, the
+    account loses the others: they may be those of whoever registered it with somebody else's.
     """
     for kind, row in find_usable(db, kinds, contact, value):
         account_id = row["id"] if row and _may_reset(kind, row, contact) else NOBODY
         if not codes.use(db, keys, kind, account_id, f"reset {contact}", code, now) or row is None:
             continue
-        known_devices.trust(db, kind, account_id, device_id, now)
         values = {"password_hash": new_hash, f"confirmed_{contact}": True}
         lost = [other for other in kind.contacts if row[other] and other != contact and not _list_proven(kind, row)]
         for other in lost:
             codes.void(db, kind, account_id, f"confirm {other}")
             events.append(db, events.make(kind, account_id, Type.CHANGED, now, cause=f"no_{other}", origin=origin))
-        _set_password(db, kind, account_id, values | dict.fromkeys(lost), origin, now)
+        _set_password(db, kind, account_id, values | dict.fromkeys(lost), device_id, origin, now)
         return True
     return False
 
@@ -418,22 +417,28 @@ def reset_by_link(
 ) -> bool:
     """Set the password of the account that a link was sent to, and end every session of it; False where it is used.
 
-    This device may sign in then, however often strangers try to.
+    This device, and no other that the account knew, may sign in then however often strangers try to.
     """
     row = get(db, kind, account_id)
     if row is None or row["disabled_at"] is not None:
         return False
     if not codes.use(db, keys, kind, account_id, codes.LINK, code, now):
         return False
-    known_devices.trust(db, kind, account_id, device_id, now)
-    _set_password(db, kind, account_id, {"password_hash": new_hash}, origin, now)
+    _set_password(db, kind, account_id, {"password_hash": new_hash}, device_id, origin, now)
     return True
 
 
 def _set_password(
-    db: Connection, kind: Kind, account_id: int, values: dict[str, Any], origin: Origin, now: datetime
+    db: Connection,
+    kind: Kind,
+    account_id: int,
+    values: dict[str, Any],
+    device_id: str,
+    origin: Origin,
+    now: datetime,
 ) -> None:
     change(db, kind, account_id, now, values)
+    known_devices.trust_alone(db, kind, account_id, device_id, now)
     codes.void_resets(db, kind, account_id)
     events.append(db, events.make(kind, account_id, Type.PASSWORD_CHANGED, now, cause="reset", origin=origin))
     sessions.end_account(db, kind, account_id, Cause.PASSWORD, now, origin=origin)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime
 
-from sqlalchemy import BigInteger, Connection, and_, bindparam, delete, func, insert, select
+from sqlalchemy import BigInteger, Connection, and_, bindparam, delete, func, insert, not_, select
 
 from models import clock
 from models.database import Statement
@@ -27,6 +27,7 @@ _FIND = Statement(select(_COLUMNS.mark).where(_EITHER))
 _FIND_ANY = Statement(select(_COLUMNS.id).where(_MINE).limit(1))
 _FIND_COUNTRY = Statement(select(_COLUMNS.id).where(_MINE, _COLUMNS.mark.startswith(COUNTRY)).limit(1))
 _FORGET = Statement(delete(KNOWN_DEVICES).where(_EITHER))
+_FORGET_OTHERS = Statement(delete(KNOWN_DEVICES).where(_MINE, not_(_EITHER), not_(_COLUMNS.mark.startswith(COUNTRY))))
 _REMEMBER = Statement(
     insert(KNOWN_DEVICES)
     .inline()
@@ -79,6 +80,13 @@ def trust(db: Connection, kind: Kind, account_id: int, device_id: str, now: date
     if not is_known(db, kind, account_id, device_id):
         mark, at = TRUSTED + _mark_id(device_id), clock.to_microseconds(now)
         _REMEMBER.run(db, {"kind": kind.name, "account_id": account_id, "mark": mark, "created_at": at})
+
+
+def trust_alone(db: Connection, kind: Kind, account_id: int, device_id: str, now: datetime) -> None:
+    """Trust a device, and no longer any other that the account knew: it may be a thief's."""
+    mark = _mark_id(device_id)
+    _FORGET_OTHERS.run(db, {"kind": kind.name, "account_id": account_id, "mark": mark, "other": TRUSTED + mark})
+    trust(db, kind, account_id, device_id, now)
 
 
 def _mark(device_id: str | None, origin: Origin) -> str:

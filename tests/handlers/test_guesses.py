@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -305,3 +306,25 @@ def test_codes_are_tried_and_sent_only_at_the_accounts_that_let_them(
     assert attacker.send("/reset/", identity=account.contact).status_code == 303
     wait_until(lambda: count_waiting("client"))
     assert count_waiting("user") == 0
+
+
+@pytest.mark.parametrize("by", ["code", "link"])
+def test_a_new_password_leaves_no_other_device_a_budget_of_its_own(
+    gate: House, browse: Callable[[str], Browser], by: str
+) -> None:
+    account = gate.add("user")
+    new = "six gulls over the pier"
+    assert ask(gate, "user", account.contact, PASSWORD, "192.0.2.150", device_id="stolen").status_code == 200
+    browser = browse("192.0.2.151")
+    if by == "code":
+        browser.send("/reset/", identity=account.contact)
+        wait_until(lambda: f"recipient={account.contact}" in gate.log.read_text())
+        found = re.findall(rf"recipient={re.escape(account.contact)} .*?subject='(\d{{6}}) is", gate.log.read_text())
+        assert browser.send("/reset/code/", code=found[-1], new_password=new).status_code == 303
+    else:
+        code = gate.write(codes.make_link, KEY_SET, KINDS["user"], account.id, clock.now())
+        assert browser.send(f"/reset/user-{account.id}-{code}/", new_password=new).status_code == 303
+    for number in range(TRIES):
+        assert ask(gate, "user", account.contact, WRONG, f"192.0.2.{152 + number}").status_code == 401
+    assert ask(gate, "user", account.contact, new, "192.0.2.150", device_id="stolen").status_code == 429
+    assert browser.sign_in(account, new).status_code == 303
