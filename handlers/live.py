@@ -27,6 +27,8 @@ MOST_OF_SESSION = 20
 MOST_OF_ACCOUNT = 100
 # Where the worker has no room for another; pages of ours ask again by themselves, later each time.
 AGAIN_SECONDS = 30
+# A reader who takes nothing has so long to hear that the stream is over; all of them close within a second of an end.
+CLOSE_SECONDS = 0.5
 # What shows a dead connection, and keeps proxies from closing a quiet one.
 BEAT = b":\n\n"
 BEAT_SECONDS = 30
@@ -40,12 +42,13 @@ LOOK = b"retry: 1000\nevent: device\ndata: {}\n\n"
 class LiveStream:
     """One open stream: all that is kept of the request that opened it."""
 
-    __slots__ = ("_application", "_principal", "_stream")
+    __slots__ = ("_application", "_closing", "_principal", "_stream")
 
     def __init__(self, application: Application, principal: Principal, stream: IOStream) -> None:
         self._application = application
         self._principal = principal
         self._stream = stream
+        self._closing: TimerHandle | None = None
 
     @classmethod
     def follows(cls, principal: Principal) -> tuple[str, int]:
@@ -106,8 +109,8 @@ class LiveStream:
         self.send(BEAT)
 
     def send(self, text: bytes) -> None:
-        """Write, or drop a reader who is too slow."""
-        if self._stream.closed():
+        """Write, or drop a reader who is too slow; nothing follows once it closes."""
+        if self._closing or self._stream.closed():
             return
         try:
             self._stream.write(text).add_done_callback(_retrieve)
@@ -115,13 +118,26 @@ class LiveStream:
             self._stream.close()
 
     def close(self) -> None:
-        """Close once what was written is sent."""
-        if not self._stream.closed():
-            self._stream.write(b"").add_done_callback(lambda _: self._stream.close())
+        """Tell nothing more, and close once what was written is sent, or soon."""
+        if self._closing or self._stream.closed():
+            return
+        self._unsubscribe()
+        self._closing = get_running_loop().call_later(CLOSE_SECONDS, self._stream.close)
+        self._stream.write(b"").add_done_callback(self._hang_up)
+
+    def _hang_up(self, written: Future[None]) -> None:
+        _retrieve(written)
+        self._stream.close()
+
+    def _unsubscribe(self) -> None:
+        self._application.parts.tail.unsubscribe(*self.follows(self._principal), self)
 
     def _forget(self) -> None:
-        self._application.parts.tail.unsubscribe(*self.follows(self._principal), self)
+        """What is left to do once the connection is gone."""
+        self._unsubscribe()
         self._application.streams.discard(self)
+        if self._closing:
+            self._closing.cancel()
 
 
 class HouseStream(LiveStream):
@@ -146,8 +162,8 @@ class HouseStream(LiveStream):
         self._telling = None
         self.send(LOOK)
 
-    def _forget(self) -> None:
-        super()._forget()
+    def _unsubscribe(self) -> None:
+        super()._unsubscribe()
         if self._telling:
             self._telling.cancel()
 

@@ -1,0 +1,119 @@
+"""A live stream whose reader takes nothing: what it is told, and how long it lasts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+from tornado.httputil import HTTPHeaders
+from tornado.iostream import IOStream
+
+from handlers.live import HouseStream, LiveStream
+from models.database import Happened
+from models.principals import Principal
+from models.schema import USER
+from models.tail import Tail
+
+MINE = Principal(USER, 1, 7)
+
+
+@dataclass
+class House:
+    """What a stream needs of the application."""
+
+    tail: Tail = field(default_factory=lambda: Tail(cast(Any, None)))
+    streams: set[Any] = field(default_factory=set)
+
+    @property
+    def parts(self) -> House:
+        """Itself: it has the tail."""
+        return self
+
+    def tell(self, what: str, session_id: int = 9) -> None:
+        """Something happened to a session of the account."""
+        self.tail._dispatch(Happened(1, "user", 1, what, session_id, "owner"))
+
+
+@pytest.fixture
+def sockets() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two ends of a connection; the first is the server's, and holds little."""
+    ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    for end in (ours, theirs):
+        end.setblocking(False)
+    yield ours, theirs
+    for end in (ours, theirs):
+        end.close()
+
+
+def read(end: socket.socket) -> tuple[bytes, bool]:
+    """What waits to be read, and whether the other end is closed."""
+    got = b""
+    with contextlib.suppress(BlockingIOError):
+        while part := end.recv(65536):
+            got += part
+        return got, True
+    return got, False
+
+
+@pytest.mark.parametrize("kind", [LiveStream, HouseStream])
+@pytest.mark.parametrize("ends", ["end", "lose"])
+def test_a_stream_whose_reader_takes_nothing_outlives_its_session_by_half_a_second(
+    sockets: tuple[socket.socket, socket.socket], kind: type[LiveStream], ends: str
+) -> None:
+    async def follow() -> None:
+        ours, theirs = sockets
+        house = House()
+        connection = IOStream(ours)
+        stream = kind(cast(Any, house), MINE, connection)
+        stream.open(HTTPHeaders())
+        while not connection.writing():
+            stream.send(b": much\n\n" * 20)
+        house.tell("named")
+
+        if ends == "end":
+            house.tell("ended", MINE.session_id)
+        else:
+            stream.lose()
+        assert stream not in house.tail.of(*kind.follows(MINE))
+        house.tell("started")
+        stream.beat()
+        await asyncio.sleep(0.7)
+
+        assert connection.closed()
+        assert not house.streams
+        told, is_closed = read(theirs)
+        assert is_closed
+        assert b"started" not in told
+
+    asyncio.run(follow())
+
+
+def test_a_reader_who_is_behind_is_told_the_end_and_nothing_after_it(
+    sockets: tuple[socket.socket, socket.socket],
+) -> None:
+    async def follow() -> None:
+        ours, theirs = sockets
+        house, connection = House(), IOStream(ours)
+        stream = LiveStream(cast(Any, house), MINE, connection)
+        stream.open(HTTPHeaders())
+        while not connection.writing():
+            house.tell("named")
+        house.tell("ended", MINE.session_id)
+        house.tell("started")
+        stream.beat()
+
+        told, is_closed = b"", False
+        while not is_closed:
+            await asyncio.sleep(0.01)
+            more, is_closed = read(theirs)
+            told += more
+
+        assert told.endswith(b'event: over\ndata: {"reason":"owner"}\n\n')
+
+    asyncio.run(follow())
