@@ -384,6 +384,8 @@ def start(
         # A stranger's browser does not choose what the owner reads.
         db.execute(update(kind.accounts).where(accounts.id == account_id).values(language=language))
     limits = settings.limits(kind, account["staff"])
+    # An emergency may have cut off what a clock that was ahead will only come to: whoever signs in after it is let in.
+    created_at = max(now, account["cut_at"] + clock.MICROSECOND)
     session = (
         db.execute(
             _inserting(kind),
@@ -392,7 +394,7 @@ def start(
                 "account_id": account_id,
                 "device_id": device_id,
                 **asdict(origin),
-                "created_at": now,
+                "created_at": created_at,
                 "last_seen_at": now,
                 "refreshed_at": now,
                 "password_at": None if password_hash is None else now,
@@ -600,7 +602,7 @@ def _admitting(kind: Kind, is_checked: bool) -> ReturningUpdate[Any]:
     if is_checked:
         usable.append(accounts.password_hash == bindparam("checked"))
     moved = update(kind.accounts).where(*usable).values(revision=accounts.revision + 1)
-    return moved.returning(*accounts, has_limits_of_staff(kind).label("staff"))
+    return moved.returning(*accounts, has_limits_of_staff(kind).label("staff"), cut_at(kind).label("cut_at"))
 
 
 @cache

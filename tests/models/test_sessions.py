@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from models import accounts, clock, codes, known_devices, principals, restores, sessions
+from models import accounts, clock, codes, cutoffs, known_devices, principals, restores, sessions
 from models.accounts import AccountChange, ContactTaken
 from models.activity import MOST_IN_A_BATCH, Activity
 from models.database import Database, DatabaseUnavailable
@@ -170,6 +170,33 @@ def test_a_cap_that_was_lowered_ends_as_many_as_are_too_many(store: Store, kind:
 
     assert live_ids(store, kind, account) == ids_of(old[4], new)
     assert sorted(store.read(get_ends, kind, account)) == [(one, "cap") for one in ids_of(*old[:4])]
+
+
+def test_whoever_signs_in_after_an_emergency_is_let_in_though_a_clock_was_ahead(
+    store: Store, kind: Kind, account: Row
+) -> None:
+    staff = start(store, USER, add(store, USER, is_staff=True))
+    ahead = start(store, kind, account, NOW + HOUR)
+    at = clock.to_microseconds(NOW + MINUTE)
+
+    def is_let_in(started: Started) -> bool:
+        return store.run(principals.prove(store.database, claims_of(started), "", at)) is not None
+
+    try:
+        assert store.write(cutoffs.cut, principal_of(staff, is_staff=True), [kind], None, None, ORIGIN, NOW)
+        started = start(store, kind, account)
+        assert (is_let_in(ahead), is_let_in(started)) == (False, True)
+
+        # It is ended as any other: by a second emergency, and in a database that was restored.
+        staff = start(store, USER, add(store, USER, is_staff=True))
+        assert store.write(cutoffs.cut, principal_of(staff, is_staff=True), [kind], None, None, ORIGIN, NOW)
+        again = start(store, kind, account)
+        assert (is_let_in(started), is_let_in(again)) == (False, True)
+        while store.write(restores.end_some, NOW):
+            pass
+        assert not is_let_in(again)
+    finally:
+        store.write(_cut, kind, clock.EPOCH)
 
 
 def test_the_session_that_starts_is_never_the_one_too_many(store: Store, kind: Kind, account: Row) -> None:
