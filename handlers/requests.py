@@ -46,6 +46,11 @@ def shown(path: str) -> str:
     return next((f"{start}…" for start in SECRETS if path.startswith(start)), quote(path, PLAIN, "latin-1", "replace"))
 
 
+def label(handler: type[web.RequestHandler]) -> str:
+    """What the metrics call a handler: with its module, as a page's and a program's may have one name."""
+    return f"{handler.__module__.removeprefix('handlers.')}.{handler.__name__}"
+
+
 def render_metrics() -> bytes:
     """The metrics of all workers, in Prometheus' text format."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
@@ -63,7 +68,7 @@ class RequestLog:
         self._is_written = is_written
         self._out = out or sys.stderr.buffer
         self._requests: list[tuple[type[web.RequestHandler], str, str, int, float, float, str, str]] = []
-        self._counts: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._counts: dict[tuple[type[web.RequestHandler], str, int], tuple[Counter, Histogram]] = {}
 
     def __call__(self, handler: web.RequestHandler) -> None:
         """Remember a request that a handler answered."""
@@ -96,9 +101,10 @@ class RequestLog:
         lines = []
         for handler, sent, path, status, seconds, now, request_id, ip in requests:
             method = sent if sent in METHODS else "other"
-            key = (handler.__name__, method, status)
+            key = (handler, method, status)
             if not (counts := self._counts.get(key)):
-                counts = self._counts[key] = (_requests.labels(*key), _seconds.labels(key[0]))
+                name = label(handler)
+                counts = self._counts[key] = (_requests.labels(name, method, status), _seconds.labels(name))
             counts[0].inc()
             counts[1].observe(seconds)
             told = {"method": method, "path": shown(path), "status": status, "ms": round(seconds * 1000, 1)}

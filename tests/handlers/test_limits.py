@@ -9,12 +9,15 @@ import re
 import socket
 import sqlite3
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import httpx
 import pytest
+from tornado import web
 
+from handlers import ROUTES
 from handlers.live import MOST_OF_ACCOUNT, MOST_OF_SESSION
-from handlers.requests import shown
+from handlers.requests import label, shown
 from tests.conftest import NO_TLS, Device, House, start_server, wait_until
 
 SITE = "https://sessions.example.com"
@@ -262,6 +265,22 @@ def test_methods_that_somebody_made_up_are_one_in_the_metrics(house: House) -> N
         house.client.request(f"MADEUP{number}", "/healthz")
     wait_until(lambda: 'method="other"' in house.client.get("/metrics").text)
     assert "MADEUP" not in house.client.get("/metrics").text
+
+
+def test_the_metrics_tell_a_page_from_what_a_program_asks(house: House) -> None:
+    staff = house.sign_in(house.add("user", staff=True))
+    for path in ("/sessions/session-user-l/", "/sessions/", "/admin/sessions/"):
+        house.ask("GET", path, staff)
+
+    def names() -> list[str]:
+        return re.findall('sessions_requests_total{handler="([^"]*)"', house.client.get("/metrics").text)
+
+    wait_until(lambda: {"sessions.SessionListHandler", "admin.sessions.SessionListHandler"} <= set(names()))
+
+
+def test_each_handler_has_a_name_of_its_own_in_the_metrics() -> None:
+    handlers = {cast(type[web.RequestHandler], route[1]) for route in ROUTES}
+    assert len({label(handler) for handler in handlers}) == len(handlers)
 
 
 def test_a_session_has_so_many_streams_and_no_more(house: House) -> None:
