@@ -48,7 +48,7 @@ class SessionListHandler(ApiHandler):
         if found is None:
             raise forbidden()
         total, rows = found
-        if page.limit is not None or page.offset:
+        if page.model_fields_set & {"limit", "offset"}:
             self._link(page, total)
         site = self.site
         if page.details:

@@ -189,6 +189,7 @@ def test_a_page_is_an_array_and_says_how_many_there_are(house: House, account: A
     pages = {
         "?limit=1": ids[:1],
         "?limit=1000": ids,
+        "?offset=0": ids,
         "?offset=1": ids[1:],
         "?limit=1&offset=2": ids[2:],
         "?offset=3": [],
