@@ -289,6 +289,18 @@ class BaseHandler(web.RequestHandler):
         """Count the guess no longer: it was right, or was none."""
         await self.parts.database.write(guesses.release, guess)
 
+    async def check_password(self, password: str, account: Row | None, guess: Guess) -> bool:
+        """Whether this is the account's password, and it may sign in; takes as long where there is none.
+
+        Raises Busy: then the guess is none.
+        """
+        password_hash = account["password_hash"] if account and account["disabled_at"] is None else None
+        try:
+            return await self.parts.passwords.is_right(password, password_hash, is_known=guess.is_known)
+        except Busy:
+            await self.release(guess)
+            raise
+
     async def hash_new(self, password: str, personal: Iterable[str | None], guess: Guess | None) -> str:
         """The hash to keep of a new password. Raises WeakPassword and Busy: then the guess beside it is none."""
         try:

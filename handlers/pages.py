@@ -465,7 +465,7 @@ class PageHandler(BaseHandler):
         if row is None:
             return False
         guess = await self.admit_principal(Purpose.PASSWORD, principal, row)
-        if await self.parts.passwords.is_right(password, row["password_hash"], is_known=True):
+        if await self.check_password(password, row, guess):
             await self.release(guess)
             return await database.write(sessions.confirm_password, principal, row["password_hash"], clock.now())
         await self.refuse(guess)

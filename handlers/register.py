@@ -83,8 +83,7 @@ class RegisterHandler(EntryHandler):
         """Sign in to the account that has the contact, where the password is its own."""
         guess = await self.admit(Purpose.PASSWORD, [kind], contact, value, self.device_id)
         _, row = guess.accounts[0]
-        password_hash = row["password_hash"] if row and row["disabled_at"] is None else None
-        if not (await self.parts.passwords.is_right(password, password_hash, is_known=guess.is_known) and row):
+        if not (await self.check_password(password, row, guess) and row):
             await self.refuse(guess)
             return False
         if not await self.enter(kind, row["id"], row["password_hash"], guess):

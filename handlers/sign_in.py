@@ -108,7 +108,7 @@ class SignInHandler(EntryHandler):
         kinds = [kind for kind in KINDS.values() if contact in kind.contacts and chosen in (None, kind)] or [USER]
         guess = await self.admit(Purpose.PASSWORD, kinds, contact, value, self.device_id)
         found = guess.accounts
-        right = await asyncio.gather(*(self._is_right(typed.password, row, guess) for _, row in found))
+        right = await asyncio.gather(*(self.check_password(typed.password, row, guess) for _, row in found))
         matching = [(kind, row) for (kind, row), is_right in zip(found, right, strict=True) if is_right and row]
         if len(matching) > 1:
             await self.release(guess)
@@ -125,10 +125,6 @@ class SignInHandler(EntryHandler):
         if not matching:
             await self.refuse(guess)
         self._show(form, 400, wrong=self._(WRONG))
-
-    async def _is_right(self, password: str, row: Row | None, guess: Guess) -> bool:
-        password_hash = row["password_hash"] if row and row["disabled_at"] is None else None
-        return await self.parts.passwords.is_right(password, password_hash, is_known=guess.is_known)
 
     def _show(self, form: Form, status: int = 200, **values: Any) -> None:
         shared = {

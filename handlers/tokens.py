@@ -51,8 +51,7 @@ class TokenHandler(StrangerHandler):
             value = f" {value}"
         guess = await self.admit(Purpose.PASSWORD, [of], contact, value, body.device_id)
         _, row = guess.accounts[0]
-        password_hash = row["password_hash"] if row and row["disabled_at"] is None else None
-        if not (await self.parts.passwords.is_right(body.password, password_hash, is_known=guess.is_known) and row):
+        if not (await self.check_password(body.password, row, guess) and row):
             await self.refuse(guess)
             raise Refusal(401, WRONG, WWW_Authenticate="Bearer")
         started = await self.settle(
@@ -60,7 +59,7 @@ class TokenHandler(StrangerHandler):
             sessions.start,
             of,
             row["id"],
-            password_hash,
+            row["password_hash"],
             body.device_id,
             await asyncio.to_thread(self.origin.described),
             self.parts.settings.sessions,
@@ -154,15 +153,14 @@ class PasswordHandler(ApiHandler):
         row = await self.parts.database.read(accounts.get, of, principal.account_id)
         if row is None:
             raise forbidden()
-        old_hash = row["password_hash"]
         guess = await self.admit_principal(Purpose.PASSWORD, principal, row)
-        if not await self.parts.passwords.is_right(body.password, old_hash, is_known=True):
+        if not await self.check_password(body.password, row, guess):
             await self.refuse(guess)
             raise Refusal(400, {"password": ["This is not your password."]})
         await self.release(guess)
         new_hash = await self.hash_password(of, "new_password", body.new_password, row)
         if not await self.parts.database.write(
-            accounts.change_password, principal, old_hash, new_hash, self.origin, clock.now()
+            accounts.change_password, principal, row["password_hash"], new_hash, self.origin, clock.now()
         ):
             raise forbidden()
         self.set_status(204)

@@ -10,11 +10,11 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
 from models import accounts, clock, codes
-from models.passwords import Passwords
-from models.schema import CODES, KINDS
+from models.passwords import MOST_WAITING, Passwords
+from models.schema import CODES, GUESSES, KINDS
 from tests.conftest import KEY_SET, NO_TLS, PASSWORD, Account, House, start_server, wait_until
 from tests.handlers.browsers import Browser, Page
 
@@ -328,3 +328,33 @@ def test_a_new_password_leaves_no_other_device_a_budget_of_its_own(
         assert ask(gate, "user", account.contact, WRONG, f"192.0.2.{152 + number}").status_code == 401
     assert ask(gate, "user", account.contact, new, "192.0.2.150", device_id="stolen").status_code == 429
     assert browser.sign_in(account, new).status_code == 303
+
+
+@pytest.mark.parametrize(
+    ("address", "form", "field", "wrong"),
+    [("/auth/user/token/", "json", "email", 401), ("/sign-in/", "data", "identity", 400)],
+)
+def test_a_guess_that_is_turned_away_untried_is_none(
+    gate: House, address: str, form: str, field: str, wrong: int
+) -> None:
+    def count_under_way(db: Connection) -> int:
+        return db.scalar(select(func.count()).select_from(GUESSES)) or 0
+
+    before = gate.read(count_under_way)
+
+    def write(number: int) -> dict[str, Any]:
+        return {form: {field: f"flood{number}@example.com", "password": WRONG}}
+
+    async def flood() -> list[int]:
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(base_url=gate.address, verify=NO_TLS, timeout=60, limits=limits) as client:
+            answers = await asyncio.gather(
+                *(
+                    client.post(address, headers={"X-Forwarded-For": f"2001:db8:f:{number:x}::1"}, **write(number))
+                    for number in range(MOST_WAITING + 40)
+                )
+            )
+        return [answer.status_code for answer in answers]
+
+    assert set(gate.run(flood())) == {503, wrong}
+    assert gate.read(count_under_way) == before
