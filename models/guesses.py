@@ -171,11 +171,18 @@ def admit_principal(
 ) -> Guess:
     """Let somebody who is signed in try, for the own account; raises TooMany.
 
-    Counted apart from what strangers try; what is sent counts for the network too.
+    Counted apart from what strangers try. What is sent counts for the account and for the network; the rest for the
+    session, so that a thief in one keeps the owner from nothing in another, and for all the account's sessions
+    together, which have as many tries as a network.
     """
     kind = principal.kind
-    target = _fingerprint(keys, purpose, f"{kind.name} {account['id']}")
-    network = _fingerprint(keys, Purpose.SEND, network_of(origin.ip)) if purpose is Purpose.SEND else None
+    whose = f"{kind.name} {account['id']}"
+    if purpose is Purpose.SEND:
+        target = _fingerprint(keys, purpose, whose)
+        network = _fingerprint(keys, purpose, network_of(origin.ip))
+    else:
+        target = _fingerprint(keys, purpose, f"{whose} {principal.session_id}")
+        network = _fingerprint(keys, purpose, whose)
     return Guess(purpose, origin, [_admit(db, purpose, target, network, [(kind, account)], True, settings, now)])
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, func, select
 from models import accounts, clock, codes
 from models.passwords import MOST_WAITING, Passwords
 from models.schema import CODES, GUESSES, KINDS
-from tests.conftest import KEY_SET, NO_TLS, PASSWORD, Account, House, start_server, wait_until
+from tests.conftest import KEY_SET, NO_TLS, PASSWORD, Account, Device, House, start_server, wait_until
 from tests.handlers.browsers import Browser, Page
 
 TRIES = 3
@@ -171,6 +171,27 @@ def test_one_s_own_password_is_guessed_as_seldom_and_strangers_do_not_count(gate
     change = {"password": WRONG, "new_password": "seven boats at anchor"}
     statuses = [gate.ask("POST", f"/auth/{kind}/password/", device, json=change).status_code for _ in range(TRIES + 1)]
     assert statuses == [400] * TRIES + [429]
+
+
+@pytest.mark.parametrize("kind", ["user", "client"])
+def test_who_has_one_session_keeps_the_owner_from_his_password_in_no_other(gate: House, kind: str) -> None:
+    account = gate.add(kind)
+    own, *stolen = (gate.sign_in(account, device_id=f"device {number}") for number in range(4))
+    address, new = f"/auth/{kind}/password/", "seven boats at anchor"
+
+    def guess(device: Device, password: str = WRONG) -> int:
+        return gate.ask("POST", address, device, json={"password": password, "new_password": new}).status_code
+
+    assert [guess(stolen[0]) for _ in range(TRIES + 1)] == [400] * TRIES + [429]
+    assert guess(own) == 400
+    # All of them together have as many as a network.
+    assert [guess(stolen[1]) for _ in range(TRIES)] == [400] * TRIES
+    assert [guess(stolen[2]) for _ in range(2)] == [400, 429]
+    assert NETWORK_TRIES == TRIES + 1 + TRIES + 1
+    other = gate.add(kind)
+    own, thief = (gate.sign_in(other, device_id=f"device {number}") for number in range(2))
+    assert [guess(thief) for _ in range(TRIES + 1)] == [400] * TRIES + [429]
+    assert guess(own, PASSWORD) == 204
 
 
 def test_the_pages_say_how_long_to_wait_and_let_the_owner_s_browser_in(
