@@ -80,7 +80,7 @@ PAGES: list[tuple[str, type[web.RequestHandler]]] = [
     ("/", HomeHandler),
     ("/sign-in/", SignInHandler),
     ("/sign-out/", SignOutHandler),
-    (f"/end/{KIND}-{ID}-(?P<mark>[0-9a-f]{{64}})/", EndLinkHandler),
+    (f"/end/{KIND}-{ID}-(?P<mark>[0-9]+-[0-9a-f]{{64}})/", EndLinkHandler),
     ("/register/", register.RegisterHandler),
     ("/confirm/", register.ConfirmHandler),
     ("/confirm/send/", register.SendCodeHandler),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from handlers import languages
 from handlers.base import BaseHandler
+from models import clock
 from models.accounts import TellLink
 from models.announcements import Announcement
 from models.keys import KeySet
@@ -34,7 +35,7 @@ def make_announcement(handler: BaseHandler) -> Announcement:
         ]
         if site:
             lines.append(_(N_("If it was not, sign that device out here, and then set a new password:")))
-            lines.append(f"{site}/end/{name_link(keys, kind, session['id'])}/")
+            lines.append(f"{site}/end/{name_link(keys, kind, session)}/")
         else:
             # Whoever signed in said where "here" is, and may want it clicked.
             lines.append(
@@ -69,11 +70,22 @@ def _choose(handler: BaseHandler, account: Row) -> languages.Language:
     return languages.choose(handler.request.headers.get("Accept-Language", ""))
 
 
-def name_link(keys: KeySet, kind: Kind, session_id: int) -> str:
-    """What the address of a session's end is made of: nobody else can make it, and ids are never used again."""
-    return f"{kind.name}-{session_id}-{keys.fingerprint(LINK, f'{kind.name} {session_id}')}"
+def name_link(keys: KeySet, kind: Kind, session: Row) -> str:
+    """What the address of a session's end is made of; nobody else can make it.
+
+    Its time stands beside its id: a server that was restored from a back-up uses ids again.
+    """
+    made = clock.to_microseconds(session["created_at"])
+    named = f"{kind.name} {session['id']} {made}"
+    return f"{kind.name}-{session['id']}-{made}-{keys.fingerprint(LINK, named)}"
 
 
 def is_link(keys: KeySet, kind: Kind, session_id: int, mark: str) -> bool:
-    """Whether a link was made by `name_link`."""
-    return keys.is_fingerprint(mark, LINK, f"{kind.name} {session_id}")
+    """Whether a link was made by `name_link`, for whichever session has, or had, this id."""
+    made, _, fingerprint = mark.partition("-")
+    return keys.is_fingerprint(fingerprint, LINK, f"{kind.name} {session_id} {made}")
+
+
+def is_link_of(session: Row, mark: str) -> bool:
+    """Whether a link that was made for this id was made for this session."""
+    return mark.partition("-")[0] == str(clock.to_microseconds(session["created_at"]))

@@ -11,7 +11,7 @@ from tornado import web
 
 from handlers.base import read_id
 from handlers.forms import Form, FormHandler, SignIn
-from handlers.letters import is_link, make_announcement
+from handlers.letters import is_link, is_link_of, make_announcement
 from handlers.pages import LONGEST_COOKIE_SECONDS, REASONS, PageHandler, local_address
 from models import clock, sessions
 from models.accounts import Contact
@@ -158,19 +158,23 @@ class EndLinkHandler(PageHandler):
     is_open = True
 
     async def get(self, kind: str, id: str, mark: str) -> None:
-        of = self._check(kind, id, mark)
-        row = await self.parts.database.read(sessions.get_named, of, read_id(id), clock.now())
-        self._show(row)
+        self._show(await self._find(KINDS[kind], read_id(id), mark))
 
     async def post(self, kind: str, id: str, mark: str) -> None:
-        of = self._check(kind, id, mark)
-        ended = await self.parts.database.write(sessions.end_by_link, of, read_id(id), self.origin, clock.now())
-        self._show(None, is_done=ended)
+        of, row = KINDS[kind], await self._find(KINDS[kind], read_id(id), mark)
+        is_done = row is not None and await self.parts.database.write(
+            sessions.end_by_link, of, row["id"], self.origin, clock.now()
+        )
+        self._show(None, is_done=is_done)
 
-    def _check(self, kind: str, id: str, mark: str) -> Kind:
-        if not is_link(self.parts.keys, KINDS[kind], read_id(id), mark):
+    async def _find(self, kind: Kind, session_id: int, mark: str) -> Row | None:
+        """The session, unless it has ended; 404 where the link is not its own."""
+        if not is_link(self.parts.keys, kind, session_id, mark):
             raise web.HTTPError(404)
-        return KINDS[kind]
+        row = await self.parts.database.read(sessions.get_named, kind, session_id, clock.now())
+        if row and not is_link_of(row, mark):
+            raise web.HTTPError(404)
+        return row
 
     def _show(self, row: Row | None, is_done: bool = False) -> None:
         language = self.language

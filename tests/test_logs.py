@@ -15,7 +15,7 @@ from sqlalchemy import select, update
 
 from handlers import API, OPERATIONS, PAGES
 from handlers.letters import name_link
-from models import clock, codes
+from models import clock, codes, sessions
 from models.schema import CODES, KINDS
 from models.settings import AccountSettings
 from tests.conftest import KEY_SET, NO_TLS, House, start_server
@@ -32,7 +32,7 @@ def mark(what: str) -> str:
 
 def fill_in(pattern: str, secret: str) -> str:
     """An address of the URL table."""
-    named = {"kind": "user", "id": "1", "code": "0" * 32, "mark": secret, "name": "email", "file": "x"}
+    named = {"kind": "user", "id": "1", "code": "0" * 32, "mark": f"1-{secret}", "name": "email", "file": "x"}
     return re.sub(r"\(\?P<(\w+)>(?:[^()]|\([^()]*\))*\)", lambda found: named[found[1]], pattern)
 
 
@@ -93,7 +93,8 @@ def drive(house: House) -> set[str]:
     found |= {token.rpartition(".")[2] for token in (tokens["access"], tokens["refresh"], cookie)}
     row = house.read(lambda db: db.execute(select(KINDS["user"].accounts)).mappings().first())
     found.add(row["password_hash"])
-    link = f"/end/{name_link(KEY_SET, KINDS['user'], tokens['session'])}/"
+    session = house.read(sessions.get_named, KINDS["user"], tokens["session"], clock.now())
+    link = f"/end/{name_link(KEY_SET, KINDS['user'], session)}/"
     found.add(link.rstrip("/").rpartition("-")[2])
     house.write(lambda db: db.execute(update(KINDS["user"].accounts).values(is_staff=True)))
     reset = house.write(codes.make_link, KEY_SET, KINDS["user"], account_id, clock.now())
@@ -120,7 +121,7 @@ def drive(house: House) -> set[str]:
                 client.post(path, data=everything, headers=headers)
                 client.post(path, content=json.dumps(everything)[:-1], headers=headers)
                 client.post(path, content=password * 10_000, headers=headers)
-        client.get(f"/end/user-1-{'0' * 64}/")
+        client.get(f"/end/user-1-1-{'0' * 64}/")
         client.get(link)
         client.get(link.rstrip("/"))
         client.get(f"/setup/{KEY_SET.fingerprint('setup', '')[:32]}/")

@@ -333,6 +333,19 @@ def test_the_prompt_keeps_the_fields_of_the_form(house: House, browser: Browser)
 
 
 @each_kind
+def test_a_link_ends_no_other_session_that_has_its_id_since_a_restore(
+    house: House, browser: Browser, other: Browser, kind: str
+) -> None:
+    account = sign_in(house, browser, kind)
+    other.sign_in(account)
+    link = end_link(house, account)
+    later = text(f"UPDATE {kind}_sessions SET created_at = created_at + 1 WHERE account_id = {account.id}")
+    house.write(lambda db: db.execute(later))
+    assert (house.client.get(link).status_code, house.client.post(link).status_code) == (404, 404)
+    assert live(house, account) == 2
+
+
+@each_kind
 def test_ending_this_device_asks_nothing(house: House, browser: Browser, kind: str) -> None:
     account = sign_in(house, browser, kind)
     grow_old(house, account)

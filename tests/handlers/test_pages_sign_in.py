@@ -415,7 +415,7 @@ def test_unknown_addresses_and_methods_are_told_in_words(browser: Browser) -> No
     for method, address, status in (
         ("GET", "/nowhere/", 404),
         ("GET", "/setup/0123/", 404),
-        ("GET", "/end/user-1-" + "0" * 64 + "/", 404),
+        ("GET", "/end/user-1-1-" + "0" * 64 + "/", 404),
         ("PUT", "/sign-in/", 405),
         ("DELETE", "/devices/", 405),
     ):
