@@ -7,6 +7,7 @@ from dataclasses import replace
 from tornado import web
 
 from handlers.admin.filters import Filters
+from handlers.admin.people import Person, make_person
 from handlers.admin.sessions import ADDRESS, FIELDS, make_listed
 from handlers.admin.staff import ListHandler, StaffHandler
 from handlers.base import read_id
@@ -17,7 +18,7 @@ from models import clock, desk, jobs
 from models.desk import TooWide
 from models.filters import SessionFilter
 from models.languages import N_
-from models.schema import KINDS, KindName
+from models.schema import KINDS, USER, KindName, Row
 
 # As many of those that will end are shown.
 MOST_SHOWN = 10
@@ -125,19 +126,36 @@ def _read_key(key: str) -> tuple[KindName, int]:
     return KINDS[kind].name, read_id(number)
 
 
-class EndPageHandler(StaffHandler):
+class JobHandler(StaffHandler):
+    """A page of what staff had ended."""
+
+    async def load_people(self, rows: list[Row]) -> dict[int, Person]:
+        """Who had it ended, by the id of the account."""
+        people = {}
+        for by_id in {row["by_id"] for row in rows}:
+            account = await desk.get_account(self.parts.database, self.principal, USER, by_id, clock.now())
+            people[by_id] = make_person(USER, by_id, account or {}, self.language, "")
+        return people
+
+
+class EndPageHandler(JobHandler):
     """How far the ending of many sessions is."""
 
     async def get(self, id: str) -> None:
         job = await self.parts.database.read(jobs.get, self.principal, read_id(id), clock.now())
         if job is None:
             raise web.HTTPError(404)
-        self.render_page("desk/ending.html", job=job, is_running=job["state"] in ("waiting", "running"))
+        self.render_page(
+            "desk/ending.html",
+            job=job,
+            people=await self.load_people([job]),
+            is_running=job["state"] in ("waiting", "running"),
+        )
 
 
-class EndListHandler(StaffHandler):
+class EndListHandler(JobHandler):
     """What staff ended lately."""
 
     async def get(self) -> None:
         rows = self.must(await self.parts.database.read(jobs.list_latest, self.principal, MOST_LISTED, clock.now()))
-        self.render_page("desk/ends.html", rows=rows)
+        self.render_page("desk/ends.html", rows=rows, people=await self.load_people(rows))
