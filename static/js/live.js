@@ -54,7 +54,7 @@ function swap(page) {
   const focused = shown.contains(document.activeElement) ? document.activeElement : null;
   const place = focused && findPlace(focused);
   keepTyped(shown, fresh);
-  const open = shown.querySelector("[popover]:popover-open")?.id;
+  const open = shown.querySelector("dialog[open]")?.id;
   for (const { id } of shown.querySelectorAll("details[id][open]")) fresh.querySelector(`#${id}`)?.setAttribute("open", "");
   for (const row of fresh.querySelectorAll(".row[id]")) row.classList.toggle("arrived", !known.has(row.id));
   const flash = shown.querySelector("#flash");
@@ -62,7 +62,11 @@ function swap(page) {
   shown.replaceChildren(...fresh.childNodes);
   shown.dataset.every = fresh.dataset.every ?? "";
   document.dispatchEvent(new Event("swapped"));
-  if (open) document.getElementById(open)?.showPopover();
+  if (open) {
+    // From the button: that is where the focus goes back to.
+    document.querySelector(`[popovertarget="${open}"]`)?.focus();
+    document.getElementById(open)?.showModal();
+  }
   if (place) (place() ?? document.getElementById("title")).focus({ preventScroll: true });
 }
 

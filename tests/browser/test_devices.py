@@ -179,7 +179,9 @@ def test_the_keyboard_alone_ends_a_device_and_the_focus_goes_to_what_was_done(si
     expect(page.locator("#flash")).to_contain_text("is signed out.")
 
 
-def test_the_question_before_ending_all_others_is_left_by_escape(site: House, open_page: Open) -> None:
+def test_the_question_before_ending_all_others_keeps_the_focus_and_is_left_by_escape(
+    site: House, open_page: Open
+) -> None:
     account = site.add("client")
     for _ in range(2):
         site.sign_in(account)
@@ -187,7 +189,11 @@ def test_the_question_before_ending_all_others_is_left_by_escape(site: House, op
 
     page.get_by_role("button", name="End all others").focus()
     page.keyboard.press("Enter")
-    expect(page.get_by_role("dialog")).to_be_visible()
+    expect(page.get_by_role("button", name="Keep them")).to_be_focused()
+    for _ in range(4):
+        page.keyboard.press("Tab")
+        # Past its last button is the browser itself, and never the page behind.
+        assert page.evaluate("document.activeElement.matches('body, dialog *')")
     page.keyboard.press("Escape")
 
     expect(page.get_by_role("dialog")).to_be_hidden()
