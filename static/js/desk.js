@@ -17,7 +17,6 @@ function tellPicked() {
   const picked = boxes.filter((box) => box.checked).length;
   all.checked = picked > 0 && picked === boxes.length;
   all.indeterminate = picked > 0 && picked < boxes.length;
-  for (const button of document.querySelectorAll("[data-needs-picked]")) button.disabled = picked === 0;
   for (const count of document.querySelectorAll("[data-picked]")) count.textContent = picked;
 }
 
