@@ -551,7 +551,7 @@ def see(db: Connection, kind: Kind, seen: Mapping[int, datetime], settings: Sess
     """Write when sessions were last seen, and with it when they will have been idle too long."""
     accounts, columns = kind.accounts.c, kind.sessions.c
     rows = db.execute(
-        select(columns.id, columns.created_at, has_limits_of_staff(kind).label("staff"))
+        select(columns.id, columns.created_at, columns.expires_at, has_limits_of_staff(kind).label("staff"))
         .join_from(kind.sessions, kind.accounts, accounts.id == columns.account_id)
         .where(columns.id.in_(seen))
         .order_by(columns.id)
@@ -561,12 +561,13 @@ def see(db: Connection, kind: Kind, seen: Mapping[int, datetime], settings: Sess
     values = []
     for row in rows:
         limits = settings.limits(kind, row.staff)
-        expires_at = min(seen[row.id] + limits.idle, row.created_at + limits.absolute)
+        idle_at = min(seen[row.id] + limits.idle, row.created_at + limits.absolute)
         values.append(
             {
                 "session_id": row.id,
                 "seen_at": clock.to_microseconds(seen[row.id]),
-                "idle_at": clock.to_microseconds(expires_at),
+                "idle_at": clock.to_microseconds(idle_at),
+                "known": clock.to_microseconds(row.expires_at),
                 "now": clock.to_microseconds(now),
             }
         )
@@ -707,11 +708,14 @@ def _naming(kind: Kind, wanted: ColumnElement[bool]) -> Statement:
 @cache
 def _seeing(kind: Kind) -> Statement:
     columns = kind.sessions.c
-    seen_at, idle_at = (bindparam(name, type_=BigInteger) for name in ("seen_at", "idle_at"))
+    seen_at, idle_at, known = (bindparam(name, type_=BigInteger) for name in ("seen_at", "idle_at", "known"))
+    # Where its end is another by now, its account may have been made staff since the limits were read. Locked for it,
+    # a batch's accounts would make whoever ends a session wait, and meet those who lock several in another order.
+    is_known = type_coerce(columns.expires_at, BigInteger) == known
     return Statement(
         update(kind.sessions)
         # What has expired stays expired: an answer without it may have been given.
-        .where(_one(kind), columns.last_seen_at < seen_at, is_live(kind))
+        .where(_one(kind), columns.last_seen_at < seen_at, is_live(kind), is_known)
         .values({"last_seen_at": seen_at, "expires_at": idle_at})
     )
 

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -433,6 +434,38 @@ def test_having_been_seen_earlier_counts_for_nothing(store: Store, kind: Kind, a
     store.write(sessions.see, kind, {started.session["id"]: NOW - MINUTE}, SHORT, NOW)
 
     assert store.read(get_live, kind, account) == [before]
+
+
+def test_whoever_is_made_staff_while_it_is_written_who_was_seen_keeps_the_limits_of_staff(
+    make_url: Callable[[str], str],
+) -> None:
+    # On SQLite nobody else writes meanwhile.
+    url = make_url("postgresql")
+
+    async def make_staff() -> None:
+        other = open_database(url)
+        change = AccountChange(staff=True)
+        await other.write(accounts.change_by_staff, None, USER, mine["id"], change, None, None, SETTINGS, NOW)
+        await other.close()
+
+    class Meanwhile(SessionSettings):
+        def limits(self, kind: Kind, is_staff: bool) -> Limits:
+            with ThreadPoolExecutor(1) as aside:
+                aside.submit(asyncio.run, make_staff()).result()
+            return super().limits(kind, is_staff)
+
+    with asyncio.Runner() as runner:
+        store = Store(open_database(url), open_database(url), runner.run)
+        mine = add(store, USER)
+        seen = start(store, USER, mine).session["id"]
+        ends = []
+        for after, settings in ((MINUTE, Meanwhile()), (2 * MINUTE, SETTINGS)):
+            store.write(sessions.see, USER, {seen: NOW + after}, settings, NOW)
+            ends += [row["expires_at"] for row in store.read(get_live, USER, mine)]
+        runner.run(store.database.close())
+        runner.run(store.second.close())
+
+    assert ends == [NOW + SETTINGS.staff.idle, NOW + 2 * MINUTE + SETTINGS.staff.idle]
 
 
 def test_being_seen_moves_no_revision(store: Store, kind: Kind, account: Row) -> None:
