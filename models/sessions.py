@@ -33,7 +33,7 @@ from models.announcements import Announcement
 from models.database import Database, Statement
 from models.events import Cause, Type
 from models.origins import Origin
-from models.principals import NOW, Principal, cut_at, has_limits_of_staff, is_live, is_proven, may_act, proof, proving
+from models.principals import NOW, Principal, cut_at, has_limits_of_staff, is_live, is_proven, proof, proving
 from models.schema import EVENTS, KINDS, UTC, Kind, Role, Row
 from models.settings import Limits, SessionSettings
 from models.tokens import Claims
@@ -225,24 +225,6 @@ def end(
     wanted = _endable_one(principal.kind, principal.role, kind)
     values = principal.values(now) | {"session_id": session_id}
     return end_where(db, kind, wanted, values, None, now, by=principal, origin=origin, reason=reason) == 1
-
-
-def end_all_of(
-    db: Connection,
-    principal: Principal,
-    kind: Kind,
-    account_id: int,
-    reason: str | None,
-    origin: Origin,
-    now: datetime,
-) -> int | None:
-    """End every session of an account; how many that were, None where the principal may not."""
-    wanted = _endable_of(principal.kind, principal.role, kind)
-    values = principal.values(now) | {"account_id": account_id}
-    ended = end_where(db, kind, wanted, values, None, now, by=principal, origin=origin, reason=reason)
-    if not ended and not db.scalar(select(may_act(principal, now))):
-        return None
-    return ended
 
 
 def end_many(
@@ -660,11 +642,6 @@ def _endable_one(of: Kind, role: Role, kind: Kind) -> ColumnElement[bool]:
 @cache
 def _endable_others(kind: Kind, role: Role) -> ColumnElement[bool]:
     return and_(endable_by(kind, role, kind), owned_by(kind, kind), kind.sessions.c.id != bindparam("calling"))
-
-
-@cache
-def _endable_of(of: Kind, role: Role, kind: Kind) -> ColumnElement[bool]:
-    return and_(endable_by(of, role, kind), kind.sessions.c.account_id == bindparam("account_id"))
 
 
 @cache
