@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -13,7 +12,7 @@ from tornado import web
 
 from handlers.activity import tell
 from handlers.base import read_id
-from handlers.languages import Language
+from handlers.languages import Language, clean_name
 from handlers.pages import HOME, PageHandler
 from models import clock, events, sessions
 from models.languages import N_, NN_
@@ -87,7 +86,7 @@ def make_device(row: Row, principal: Principal, language: Language, now: datetim
         kind=row["device_kind"] if row["device_kind"] in GROUPS else "",
         # Programs name devices too, and with any characters.
         name=clean_name(row["name"] or ""),
-        described=clean_name(language.device(row["browser"], row["os"], row["device"])),
+        described=language.device(row["browser"], row["os"], row["device"]),
         browser=row["browser"],
         os=row["os"],
         sent=row["device"],
@@ -196,12 +195,6 @@ class DevicePageHandler(OwnHandler):
             **{"device": device, "typed": device.name, "error": None} | typed,
             history=[tell(row, self.language) for row in history],
         )
-
-
-def clean_name(typed: str) -> str:
-    """A name without what does not show: controls, marks that turn the text's direction, spaces around."""
-    shown = "".join(" " if character.isspace() else character for character in typed)
-    return " ".join("".join(one for one in shown if unicodedata.category(one) not in ("Cc", "Cf", "Cs", "Co")).split())
 
 
 class DeviceEndHandler(OwnHandler):

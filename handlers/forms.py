@@ -196,15 +196,15 @@ class FormHandler(PageHandler):
         """The subject and the text of a message with a code, in the language of whoever asks for it."""
         language = self.language
         lines = [
-            language.gettext(N_("Your code is {code}."), code=code),
+            language.plain(N_("Your code is {code}."), code=code),
             language.ngettext(
                 "It is good for {count} minute and for one use.",
                 "It is good for {count} minutes and for one use.",
                 minutes,
             ),
-            language.gettext(N_("If you did not ask for it, ignore this message.")),
+            language.plain(N_("If you did not ask for it, ignore this message.")),
         ]
-        return str(language.gettext(N_("{code} is your code"), code=code)), "\n".join(map(str, lines))
+        return language.plain(N_("{code} is your code"), code=code), "\n".join(map(str, lines))
 
 
 def _is_secret(name: str) -> bool:

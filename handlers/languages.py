@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import cache, lru_cache
@@ -24,6 +25,9 @@ FOLDER = Path(__file__).parent.parent / "locale"
 LOCALES = {"en": Locale("en", "GB"), "ru": Locale("ru")}
 NAMES = {"en": "English", "ru": "Русский"}
 DEFAULT = "en"
+
+LONGEST_DEVICE = 40
+_NO_ADDRESS = str.maketrans("/:", "  ")
 
 UNITS = [
     timedelta(days=365),
@@ -52,6 +56,10 @@ class Language:
         told = _tell(self.code, text)
         return told.format(**values) if values else told
 
+    def plain(self, text: str, **values: object) -> str:
+        """The same for what is no page, such as a letter: nothing in it is escaped."""
+        return str(_tell(self.code, text)).format(**values)
+
     def ngettext(self, one: str, many: str, count: int, **values: object) -> Markup:
         """A text that counts: {count} in it is the number."""
         told = Markup(_load(self.code).ngettext(one, many, count))  # noqa: S704 - our own catalogue
@@ -67,10 +75,15 @@ class Language:
         return ", ".join(filter(None, (city, self.country(row["country"]))))
 
     def device(self, browser: str, os: str, sent: str) -> str:
-        """Chrome on Windows; what says neither goes by the first word that it sent."""
+        """Chrome on Windows; what says neither goes by the first word that it sent. Never an address to click."""
+        # Whoever signs in writes all three himself, and they stand in a letter to somebody else.
+        browser, os, word = (
+            clean_name(one.translate(_NO_ADDRESS))[:LONGEST_DEVICE].rstrip()
+            for one in (browser, os, "" if browser or os else next(iter(sent.split()), ""))
+        )
         if browser and os:
-            return self.gettext(N_("{browser} on {os}"), browser=browser, os=os)
-        return browser or os or (sent.split() or [self.gettext(N_("Unknown device"))])[0]
+            return self.plain(N_("{browser} on {os}"), browser=browser, os=os)
+        return browser or os or word or self.plain(N_("Unknown device"))
 
     def day(self, at: datetime) -> str:
         """8 September 2021."""
@@ -126,6 +139,12 @@ class Language:
         """in 3 minutes: never less than it is."""
         unit = next((unit for unit in UNITS[-3:] if time > 2 * unit), timedelta(seconds=1))
         return dates.format_timedelta(-(-time // unit) * unit, threshold=2, add_direction=True, locale=self.locale)
+
+
+def clean_name(typed: str) -> str:
+    """A name without what does not show: controls, marks that turn the text's direction, spaces around."""
+    shown = "".join(" " if character.isspace() else character for character in typed)
+    return " ".join("".join(one for one in shown if unicodedata.category(one) not in ("Cc", "Cf", "Cs", "Co")).split())
 
 
 def choose(accepted: str, wished: str | None = None, zone: str | None = None) -> Language:

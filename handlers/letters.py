@@ -21,15 +21,15 @@ def make_announcement(handler: BaseHandler) -> Announcement:
     def write(kind: Kind, account: Row, session: Row) -> tuple[str, str]:
         # Whoever signs in just now may be somebody else.
         language = _choose(handler, account)
-        _ = language.gettext
+        _ = language.plain
         device = language.device(session["browser"], session["os"], session["device"])
         place = language.place(session, handler.parts.places)
         lines = [
             _(N_("Somebody signed in to your account on a device that was never used for it before.")),
             "",
-            _(N_("Device: {device}")).format(device=device),
-            _(N_("Place: {place}")).format(place=f"{place} ({session['ip']})" if place else session["ip"]),
-            _(N_("Time: {time}")).format(time=language.moment(session["created_at"])),
+            _(N_("Device: {device}"), device=device),
+            _(N_("Place: {place}"), place=f"{place} ({session['ip']})" if place else session["ip"]),
+            _(N_("Time: {time}"), time=language.moment(session["created_at"])),
             "",
             _(N_("If this was you, there is nothing to do.")),
         ]
@@ -41,7 +41,7 @@ def make_announcement(handler: BaseHandler) -> Announcement:
             lines.append(
                 _(N_("If it was not, sign that device out on the page of your devices, and set a new password."))
             )
-        return str(_(N_("New device: {device}")).format(device=device)), "\n".join(map(str, lines))
+        return _(N_("New device: {device}"), device=device), "\n".join(lines)
 
     return Announcement(keys, write)
 
@@ -51,14 +51,14 @@ def make_reset(handler: BaseHandler) -> TellLink:
     site = handler.site
 
     def write(kind: Kind, account: Row, code: str) -> tuple[str, str]:
-        _ = _choose(handler, account).gettext
+        _ = _choose(handler, account).plain
         lines = [
             _(N_("Here you set the password of your account. The link is good for a day and for one use:")),
             f"{site}/reset/{kind.name}-{account['id']}-{code}/",
             "",
             _(N_("If you know nothing of it, ignore this message.")),
         ]
-        return str(_(N_("A link to set your password"))), "\n".join(map(str, lines))
+        return _(N_("A link to set your password")), "\n".join(lines)
 
     return write
 

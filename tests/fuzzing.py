@@ -16,8 +16,8 @@ from tornado import httputil
 
 from handlers import bodies, forms, languages
 from handlers.base import Refusal, read_bearer, read_id, tell_errors
-from handlers.devices import clean_name
 from handlers.forms import clean_code
+from handlers.languages import clean_name
 from handlers.pages import local_address
 from handlers.queries import AccountQuery, EventQuery, SessionQuery, encode, read_query
 from handlers.sessions import Page

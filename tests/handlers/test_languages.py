@@ -52,6 +52,23 @@ def test_times_and_countries_are_told_in_the_language() -> None:
 
 
 @pytest.mark.parametrize(
+    ("browser", "os", "sent", "told"),
+    [
+        ("Chrome", "Windows", "Mozilla/5.0 (Windows NT 10.0)", "Chrome on Windows"),
+        ("McDonald's", "iOS", "", "McDonald's on iOS"),
+        ("", "", "(https://evil.example/x\u202e now", "(https evil.example x"),
+        ("https://evil.example/x 1.0", "", "", "https evil.example x 1.0"),
+        ("", "", "/" * 9, "Unknown device"),
+        ("", "", "(" + "x" * 500, "(" + "x" * 39),
+        ("", "", "", "Unknown device"),
+    ],
+)
+def test_a_device_is_told_as_plain_text_without_an_address(browser: str, os: str, sent: str, told: str) -> None:
+    device = languages.Language("en").device(browser, os, sent)
+    assert (device, type(device)) == (told, str)
+
+
+@pytest.mark.parametrize(
     ("passed", "told"),
     [
         (timedelta(hours=12), "today"),

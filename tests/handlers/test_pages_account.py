@@ -332,6 +332,21 @@ def test_the_prompt_keeps_the_fields_of_the_form(house: House, browser: Browser)
     assert read_code(house, phone)
 
 
+def test_a_letter_is_plain_text_and_a_page_escapes_it_once(house: House, browser: Browser) -> None:
+    account = sign_in(house, browser, "user")
+    evil = {"User-Agent": "(https://evil.example/x\u202e".encode()}
+    body = account.credentials | {"device_id": "evil"}
+    assert house.client.post("/auth/user/token/", json=body, headers=evil).status_code == 200  # type: ignore[arg-type]
+    letter = read_letters(house, account, 1)[-1]
+    assert "evil.example" in letter
+    assert "//evil.example" not in letter
+    assert "evil.example/" not in letter
+    assert "\u202e" not in letter
+    house.sign_in(account, "McDonald's/7 (iPhone; iOS 17.2)", device_id="burger")
+    assert "McDonald's on iOS" in read_letters(house, account, 2)[-1]
+    assert "McDonald&#39;s on iOS" in browser.get("/devices/").text
+
+
 @each_kind
 def test_a_link_ends_no_other_session_that_has_its_id_since_a_restore(
     house: House, browser: Browser, other: Browser, kind: str
