@@ -247,15 +247,19 @@ class DownloadHandler(FormHandler):
     """Everything that is held on the account, as JSON."""
 
     async def get(self) -> None:
-        principal = self.principal
-        held = await self.parts.database.scan(lambda db: _dump(exports.gather(db, principal)))
+        principal, now = self.principal, clock.now()
+        held = await self.parts.database.scan(lambda db: _dump(exports.gather(db, principal, now)))
+        if held is None:
+            await self.turn_away()
         self.set_header("Content-Type", "application/json")
         name = f"sessions-{principal.kind.name}-{principal.account_id}.json"
         self.set_header("Content-Disposition", f'attachment; filename="{name}"')
         self.finish(held)
 
 
-def _dump(held: dict[str, Any]) -> bytes:
+def _dump(held: dict[str, Any] | None) -> bytes | None:
+    if held is None:
+        return None
     return orjson.dumps(held, _write, orjson.OPT_INDENT_2 | orjson.OPT_PASSTHROUGH_DATETIME)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Table, select
 
-from models.principals import Principal
+from models.principals import Principal, is_proven
 from models.schema import CODES, EVENTS, KNOWN_DEVICES, PICTURES, Row
 
 # What proves somebody, and what only means something inside: neither is about the person.
@@ -19,10 +20,13 @@ LEFT_OUT = frozenset(
 )  # fmt: skip
 
 
-def gather(db: Connection, principal: Principal) -> dict[str, Any]:
-    """The account's rows in every table, without what would sign somebody in."""
+def gather(db: Connection, principal: Principal, now: datetime) -> dict[str, Any] | None:
+    """The account's rows in every table, without what would sign somebody in; None where the session has ended."""
     kind = principal.kind
-    account = db.execute(select(kind.accounts).where(kind.accounts.c.id == principal.account_id)).mappings().one()
+    mine = select(kind.accounts).where(kind.accounts.c.id == principal.account_id, is_proven(principal, now))
+    account = db.execute(mine).mappings().first()
+    if account is None:
+        return None
     sessions = select(kind.sessions).where(kind.sessions.c.account_id == principal.account_id)
     picture = db.scalar(_of(PICTURES, principal, PICTURES.c.jpeg))
     return {

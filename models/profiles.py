@@ -40,18 +40,19 @@ def ask_contact(
     """Send a code to a new contact, which replaces the old one once the code is typed in.
 
     The old one stays until then: a mistyped address locks nobody out. False where the last code was sent a moment
-    ago. Raises ContactTaken.
+    ago, or the session has ended. Raises ContactTaken.
     """
     kind = principal.kind
+    mine = select(kind.accounts).where(kind.accounts.c.id == principal.account_id, is_proven(principal, now))
+    row = db.execute(mine).mappings().first()
+    if row is None:
+        return False
     if accounts.find(db, kind, contact, value):
         raise ContactTaken(contact)
     columns = CODES.c
     waiting = _waiting(principal, contact)
     last = db.scalar(select(columns.created_at).where(waiting).order_by(columns.created_at.desc()).limit(1))
     if last and now - last < timedelta(seconds=settings.code_again_seconds):
-        return False
-    row = accounts.get(db, kind, principal.account_id)
-    if row is None:
         return False
     db.execute(delete(CODES).where(waiting))
     purpose = _purpose(contact, value)
