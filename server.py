@@ -550,7 +550,7 @@ async def add(settings: Settings, kind: Kind, fields: dict[str, Any], password: 
     passwords, database = Passwords(settings.accounts.password_length), open_database(settings)
     try:
         await prepare_database(database, may_migrate=isinstance(database, SQLiteDatabase))
-        password_hash = await passwords.hash(password, *(fields.get(name) for name in kind.contacts))
+        password_hash = await passwords.hash(password, *accounts.personal_words(kind, fields))
         now = clock.now()
         made = {**fields, "confirmed_by_staff_at": now}
         row = await database.write(accounts.create, kind, made, password_hash, None, now)

@@ -213,8 +213,8 @@ class PasswordHandler(_ActHandler):
             form.errors["password"] = self._(N_("This is not your password."))
             await self.show(400, password=form)
             return
-        personal = [row[name] for name in (*principal.kind.contacts, "surname", "name", "patronymic")]
-        new_hash = await self.hash_new_password(typed.new_password, form, *personal)
+        personal = accounts.personal_words(principal.kind, row)
+        new_hash = await self.hash_new_password(typed.new_password, form, personal)
         if new_hash is None:
             await self.show(400, password=form)
             return

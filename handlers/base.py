@@ -18,7 +18,7 @@ from tornado import httputil, web
 
 from handlers.application import Application
 from handlers.requests import make_id, shown
-from models import clock, guesses, principals
+from models import accounts, clock, guesses, principals
 from models.accounts import Contact
 from models.database import DatabaseUnavailable, Query
 from models.guesses import Guess, Purpose, TooMany
@@ -301,7 +301,7 @@ class BaseHandler(web.RequestHandler):
             await self.release(guess)
             raise
 
-    async def hash_new(self, password: str, personal: Iterable[str | None], guess: Guess | None) -> str:
+    async def hash_new(self, password: str, personal: Iterable[str], guess: Guess | None) -> str:
         """The hash to keep of a new password. Raises WeakPassword and Busy: then the guess beside it is none."""
         try:
             return await self.parts.passwords.hash(password, *personal, is_known=guess is None or guess.is_known)
@@ -429,13 +429,11 @@ class ApiHandler(BaseHandler):
             raise Refusal(400, tell_errors(error)) from None
 
     async def hash_password(
-        self, kind: Kind, field: str, password: str, account: Row, guess: Guess | None = None
+        self, kind: Kind, field: str, password: str, account: Mapping[str, Any], guess: Guess | None = None
     ) -> str:
         """The hash to keep of a new password of this account; raises 400 where it is too weak."""
-        personal = [account[name] for name in (*kind.contacts, "surname", "name", "patronymic")]
-        personal += [contact.partition("@")[0] for contact in personal[: len(kind.contacts)] if contact]
         try:
-            return await self.hash_new(password, personal, guess)
+            return await self.hash_new(password, accounts.personal_words(kind, account), guess)
         except WeakPassword as error:
             raise Refusal(400, {field: [str(error)]}) from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
@@ -177,7 +178,7 @@ class FormHandler(PageHandler):
         return (contact, value) if value else None
 
     async def hash_new_password(
-        self, password: str, form: Form, *personal: str | None, guess: Guess | None = None
+        self, password: str, form: Form, personal: Iterable[str], guess: Guess | None = None
     ) -> str | None:
         """The hash to keep; None, with the error at its field, where the password is too weak."""
         fewest = self.parts.settings.accounts.password_length

@@ -54,9 +54,9 @@ class RegisterHandler(EntryHandler):
             form.errors[kind.contacts[0]] = self._(
                 N_("Give an e-mail address or a phone number.") if len(kind.contacts) > 1 else N_("Fill this in.")
             )
-        personal = [text for _, text in given] + [typed.surname, typed.name]
         guess = await self.admit_registering()
-        password_hash = await self.hash_new_password(typed.new_password, form, *personal, guess=guess)
+        personal = accounts.personal_words(kind, fields)
+        password_hash = await self.hash_new_password(typed.new_password, form, personal, guess)
         if password_hash is None:
             self._show(kind, form, 400)
             return
@@ -228,7 +228,8 @@ class ResetHandler(EntryHandler):
             return
         guess = await self.admit(Purpose.CODE, [*KINDS.values()], contact, value, self.device_id)
         # The password first: one that is too weak costs no try of the code.
-        password_hash = await self.hash_new_password(typed.new_password, form, value, guess=guess)
+        personal = accounts.personal_words(USER, {contact: value})
+        password_hash = await self.hash_new_password(typed.new_password, form, personal, guess)
         if password_hash is None:
             self._show(form, value, 400)
             return
@@ -265,8 +266,8 @@ class ResetLinkHandler(EntryHandler):
         row = await self._check(kind, id, code)
         typed, form = self.read_form(NewPassword)
         of = KINDS[kind]
-        personal = [row[name] for name in (*of.contacts, "surname", "name", "patronymic")]
-        password_hash = await self.hash_new_password(typed.new_password, form, *personal) if typed else None
+        personal = accounts.personal_words(of, row)
+        password_hash = await self.hash_new_password(typed.new_password, form, personal) if typed else None
         if password_hash is None:
             self._show(form, 400)
             return

@@ -37,7 +37,8 @@ class SetupHandler(EntryHandler):
             "is_staff": True,
             "confirmed_by_staff_at": now,
         }
-        password_hash = await self.hash_new_password(typed.new_password, form, typed.email, typed.surname, typed.name)
+        personal = accounts.personal_words(USER, fields)
+        password_hash = await self.hash_new_password(typed.new_password, form, personal)
         if form.errors or password_hash is None:
             self._show(form, 400)
             return

@@ -36,6 +36,13 @@ def tell_code(code: str, minutes: int) -> tuple[str, str]:
     return f"{code} is your code", sentence + "If you did not ask for it, ignore this message."
 
 
+def personal_words(kind: Kind, account: Mapping[str, Any]) -> list[str]:
+    """What everybody knows of an account, which is no password for it: its contacts and names."""
+    given = [account.get(name) for name in (*kind.contacts, "surname", "name", "patronymic")]
+    words = [str(word) for word in given if word]
+    return words + [word.partition("@")[0] for word in words if "@" in word]
+
+
 class LastStaff(Exception):
     """Nobody would be left who is staff."""
 

@@ -100,6 +100,15 @@ def test_what_is_wrong_stands_at_its_field_and_the_rest_is_kept(house: House, br
         assert "<b>Lovelace" not in answer.text
 
 
+def test_what_stands_before_the_at_of_one_s_mail_is_no_password(house: House, browser: Browser) -> None:
+    mail, password = "qzxvbklmwp@example.com", "qzxvbklmwp"
+    answer = browser.send("/register/", email=mail, surname="Ada", name="Lovelace", new_password=password)
+    assert Page(answer.text).invalid == ["new_password"]
+    assert reset(house, browser, add_user(house, password)["email"], password) == 400
+    body = {"email": mail, "password": password}
+    assert house.client.post("/auth/user/register/", json=body).status_code == 400
+
+
 def test_names_of_only_spaces_are_none(house: House, browser: Browser) -> None:
     phone = new_phone()
     register(browser, "client", phone=phone, name="   ")
