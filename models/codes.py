@@ -24,12 +24,17 @@ def make(
     columns = CODES.c
     mine = (columns.kind == kind.name) & (columns.account_id == account_id) & (columns.purpose == purpose)
     made_at = db.scalar(select(columns.created_at).where(mine))
-    if made_at and now - made_at < timedelta(seconds=settings.code_again_seconds):
+    if made_at and is_fresh(made_at, settings, now):
         return None
     code = f"{secrets.randbelow(1_000_000):06}"
     lifetime = timedelta(minutes=settings.code_minutes)
     _keep(db, keys, kind, account_id, purpose, code, settings.code_attempts, lifetime, now)
     return code
+
+
+def is_fresh(made_at: datetime, settings: AccountSettings, now: datetime) -> bool:
+    """Whether a code was made a moment ago; not where the clock was set back since, which may be by a day."""
+    return timedelta() <= now - made_at < timedelta(seconds=settings.code_again_seconds)
 
 
 def make_link(db: Connection, keys: KeySet, kind: Kind, account_id: int, now: datetime) -> str:

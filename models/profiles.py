@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, delete, false, or_, select
@@ -52,7 +52,7 @@ def ask_contact(
     columns = CODES.c
     waiting = _waiting(principal, contact)
     last = db.scalar(select(columns.created_at).where(waiting).order_by(columns.created_at.desc()).limit(1))
-    if last and now - last < timedelta(seconds=settings.code_again_seconds):
+    if last and codes.is_fresh(last, settings, now):
         return False
     db.execute(delete(CODES).where(waiting))
     purpose = _purpose(contact, value)

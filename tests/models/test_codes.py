@@ -110,6 +110,12 @@ def test_a_new_code_voids_the_last_but_does_not_come_at_once(owner: Owner) -> No
     assert owner.use(second, NOW + again)
 
 
+def test_a_clock_that_was_set_back_keeps_nobody_from_a_new_code(owner: Owner) -> None:
+    assert owner.make(NOW + timedelta(days=1))
+    assert owner.make()
+    assert not owner.make(NOW + SECOND)
+
+
 def test_a_new_code_after_the_tries_are_used_up_waits_all_the_same(owner: Owner) -> None:
     code = owner.make()
     for _ in range(SETTINGS.code_attempts):

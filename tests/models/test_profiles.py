@@ -39,3 +39,10 @@ def test_an_ended_session_sends_no_code_and_takes_nothing_home(house: House, pri
     assert house.read(exports.gather, principal, now) is None
     assert not ask(house, principal, new_phone(), now)
     assert house.read(profiles.list_asked, principal, now) == {}
+
+
+def test_a_clock_that_was_set_back_keeps_no_code_from_a_new_contact(house: House, principal: Principal) -> None:
+    now = clock.now()
+    assert ask(house, principal, new_phone(), now + DAY)
+    assert ask(house, principal, new_phone(), now)
+    assert not ask(house, principal, new_phone(), now)
