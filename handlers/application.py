@@ -57,7 +57,7 @@ class Running(Protocol):
     """A request that is being answered."""
 
     def cut(self) -> None:
-        """Answer that it takes too long."""
+        """Answer that it takes too long, unless the answer is being sent."""
 
 
 class First(Protocol):
@@ -123,7 +123,7 @@ class Application(web.Application):
         for handler, since in list(self.running.items()):
             if since > until:
                 break
-            del self.running[handler]
+            # What is being sent already goes on, and a stop of the server waits for it.
             handler.cut()
 
     def start_request(self, server_conn: object, request_conn: httputil.HTTPConnection) -> httputil.HTTPMessageDelegate:

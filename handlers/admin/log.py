@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import socket
+import struct
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from markupsafe import Markup
+from tornado.http1connection import HTTP1Connection
 from tornado.iostream import StreamClosedError
 
 from handlers.activity import Telling, tell
@@ -136,6 +139,18 @@ class DownloadHandler(ListHandler[EventQuery]):
                 await self.flush()
         except StreamClosedError:
             return
+        self.finish()
+
+    def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
+        """Say what failed; where some of the file is sent already, break off so that nobody takes it for all of it."""
+        if not self._headers_written:
+            super().send_error(status_code, **kwargs)
+            return
+        stream = cast(HTTP1Connection, self.request.connection).stream
+        # Reset and not closed: the end of the connection is all that tells HTTP/1.0 where the file ends.
+        stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        stream.close()
+        self.set_status(status_code)
         self.finish()
 
 

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
 import re
-from collections.abc import Iterator
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection, insert
 
 from handlers.admin.log import COLUMNS, write_csv
 from handlers.admin.words import CAUSES, LOGGED, TYPES
 from handlers.pages import render_icon
+from models import clock
 from models.events import Cause, Type
-from tests.conftest import Account, House
+from models.schema import EVENTS
+from tests.conftest import Account, House, Server, start_server, wait_until
 from tests.handlers.desks import Staff, staff_at
 
 
@@ -104,6 +112,72 @@ def test_a_file_comes_in_pieces_and_whoever_goes_away_leaves_the_server_well(hou
         assert next(answer.iter_bytes())
 
     assert house.client.get("/healthz").status_code == 200
+
+
+MANY = 40_000
+
+
+def fill_log(db: Connection) -> None:
+    """More events than the sockets of one connection hold."""
+    row = {"at": clock.now(), "type": "started", "kind": "user", "account_id": 1, "reason": "why " * 150}
+    db.execute(insert(EVENTS), [row] * MANY)
+
+
+@contextmanager
+def taking_slowly(tmp_path: Path, url: str, version: str = "1.1") -> Iterator[tuple[Server, House, socket.socket]]:
+    """A server of its own, and a connection that has begun to take the whole log from it."""
+    server = start_server(tmp_path, url, SESSIONS_SERVER__REQUEST_SECONDS="4", SESSIONS_SERVER__SHUTDOWN_SECONDS="20")
+    with asyncio.Runner() as runner, socket.socket() as taking:
+        house = House(server.address, url, runner.run, server.log)
+        house.write(fill_log)
+        with staff_at(house) as browser:
+            assert browser.get("/admin/").status_code == 200
+            cookie = "; ".join(f"{name}={value}" for name, value in browser.client.cookies.items())
+        host = server.address.partition("//")[2]
+        taking.connect((host.partition(":")[0], int(host.partition(":")[2])))
+        taking.settimeout(20)
+        head = f"Host: {host}\r\nCookie: {cookie}\r\nUser-Agent: Mozilla/5.0 tests\r\nConnection: close"
+        taking.sendall(f"GET /admin/events/download/jsonl/ HTTP/{version}\r\n{head}\r\n\r\n".encode())
+        assert taking.recv(4096).startswith(b"HTTP/1.1 200 ")
+        # Longer than any request may take before it is answered.
+        time.sleep(5.5)
+        yield server, house, taking
+        house.close()
+    if server.process.poll() is None:
+        server.stop()
+    assert server.process.returncode == 0, server.log.read_text()
+
+
+def take(taking: socket.socket) -> bytes:
+    """All that still comes."""
+    return b"".join(iter(lambda: taking.recv(65536), b""))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_a_file_that_breaks_off_is_not_taken_for_whole(
+    make_url: Callable[[str], str], tmp_path: Path, version: str
+) -> None:
+    url = make_url("sqlite")
+    file = Path(url.removeprefix("sqlite:///"))
+    with taking_slowly(tmp_path, url, version) as (_, house, taking):
+        file.rename(file.with_name("away"))
+        wait_until(lambda: house.client.get("/readyz").status_code == 503)
+        with pytest.raises(ConnectionResetError):
+            take(taking)
+        file.with_name("away").rename(file)
+        wait_until(lambda: house.client.get("/readyz").status_code == 200)
+
+
+@pytest.mark.long
+def test_a_server_that_is_stopped_sends_a_file_to_its_end(make_url: Callable[[str], str], tmp_path: Path) -> None:
+    with taking_slowly(tmp_path, make_url("sqlite")) as (server, _, taking):
+        server.process.terminate()
+        time.sleep(1)
+        sent = take(taking)
+
+    assert sent.endswith(b"0\r\n\r\n")
+    assert sent.count(b"\n{") > MANY - 10
 
 
 def test_a_file_that_cannot_be_asked_for_leads_back_to_the_page(staff: Staff) -> None:
