@@ -25,6 +25,7 @@ Sentence = tuple[str, str, str]
 # For each type of event, and where it matters its cause: the icon, how grave it is, and the sentence.
 SENTENCES: dict[tuple[str, str | None], Sentence] = {
     ("registered", None): ("user-plus", "", N_("The account was made.")),
+    ("registered", "staff"): ("user-plus", "", N_("Staff made the account.")),
     ("confirmed", None): ("badge-check", "on", N_("A contact was confirmed.")),
     ("confirmed", "email"): ("badge-check", "on", N_("The e-mail address was confirmed.")),
     ("confirmed", "phone"): ("badge-check", "on", N_("The phone number was confirmed.")),

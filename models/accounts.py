@@ -81,7 +81,8 @@ def create(
         # Two registered at once; the constraint's name or the message says with which contact.
         message = str(error.orig)
         raise ContactTaken("email" if "email" in message and "email" in kind.contacts else "phone") from None
-    events.append(db, events.make(kind, row["id"], Type.REGISTERED, now, by=by, origin=origin))
+    cause = "staff" if by else None
+    events.append(db, events.make(kind, row["id"], Type.REGISTERED, now, cause=cause, by=by, origin=origin))
     return row
 
 

@@ -177,6 +177,7 @@ def test_an_account_is_made_with_a_link_to_set_its_password(house: House, staff:
     page = staff.open(answer.headers["Location"]).words
     assert "The account is made." in page
     assert phone in page
+    assert re.search(r"Test\s+made the account of\s+By hand Made", page)
     taken = staff.send(address, phone=phone)
     assert taken.status_code == 400
     assert 'aria-invalid="true"' in taken.text
