@@ -58,6 +58,7 @@ SENTENCES: dict[tuple[str, str | None], Sentence] = {
     ("changed", "no_email"): ("at-sign", "notice", N_("The e-mail address was taken away.")),
     ("changed", "no_phone"): ("phone-off", "notice", N_("The phone number was taken away.")),
     ("password_changed", "reset"): ("key-round", "notice", N_("A new password was set by a code.")),
+    ("password_changed", "link"): ("key-round", "notice", N_("A new password was set by the link that staff sent.")),
     ("password_changed", None): ("key-round", "notice", N_("The password was changed.")),
     ("reset_sent", None): ("mail", "notice", N_("Staff sent you a link that sets a new password.")),
     ("made_staff", None): ("shield-check", "notice", N_("The account was made one of the staff.")),

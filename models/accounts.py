@@ -238,7 +238,7 @@ def reset_password(
         for other in lost:
             codes.void(db, kind, account_id, f"confirm {other}")
             events.append(db, events.make(kind, account_id, Type.CHANGED, now, cause=f"no_{other}", origin=origin))
-        _set_password(db, kind, account_id, values | dict.fromkeys(lost), device_id, origin, now)
+        _set_password(db, kind, account_id, values | dict.fromkeys(lost), device_id, "reset", origin, now)
         return True
     return False
 
@@ -432,7 +432,7 @@ def reset_by_link(
         return False
     if not codes.use(db, keys, kind, account_id, codes.LINK, code, now):
         return False
-    _set_password(db, kind, account_id, {"password_hash": new_hash}, device_id, origin, now)
+    _set_password(db, kind, account_id, {"password_hash": new_hash}, device_id, "link", origin, now)
     return True
 
 
@@ -442,13 +442,14 @@ def _set_password(
     account_id: int,
     values: dict[str, Any],
     device_id: str,
+    cause: str,
     origin: Origin,
     now: datetime,
 ) -> None:
     change(db, kind, account_id, now, values)
     known_devices.trust_alone(db, kind, account_id, device_id, now)
     codes.void_resets(db, kind, account_id)
-    events.append(db, events.make(kind, account_id, Type.PASSWORD_CHANGED, now, cause="reset", origin=origin))
+    events.append(db, events.make(kind, account_id, Type.PASSWORD_CHANGED, now, cause=cause, origin=origin))
     sessions.end_account(db, kind, account_id, Cause.PASSWORD, now, origin=origin)
 
 

@@ -38,6 +38,7 @@ class Type(StrEnum):
     ENDED = "ended"
     # A contact was replaced by another; which one is the cause: "email", or, where it was taken away, "no_email".
     CHANGED = "changed"
+    # By its owner; or by a code or by the link that staff sent: "reset" and "link" are the causes.
     PASSWORD_CHANGED = "password_changed"  # noqa: S105
     DISABLED = "disabled"
     ENABLED = "enabled"

@@ -91,6 +91,11 @@ LOGGED = SENTENCES | {
     ("changed", "no_phone"): ("phone-off", "notice", N_("{whose} took the phone number away.")),
     ("password_changed", None): ("key-round", "notice", N_("{whose} changed the password.")),
     ("password_changed", "reset"): ("key-round", "notice", N_("{whose} set a new password by a code.")),
+    ("password_changed", "link"): (
+        "key-round",
+        "notice",
+        N_("{whose} set a new password by the link that staff sent."),
+    ),
     ("reset_sent", None): ("mail", "notice", N_("{by} sent {whose} a link that sets a new password.")),
     ("disabled", None): ("ban", "notice", N_("{by} disabled the account of {whose}.")),
     ("enabled", None): ("circle-check", "on", N_("{by} enabled the account of {whose} again.")),

@@ -270,9 +270,12 @@ def test_the_link_sets_a_new_password_once_and_ends_every_session(house: House, 
         assert house.ask("GET", f"/sessions/session-{kind}-l/", device).status_code == 403
         assert browser.sign_in(account).status_code == 400
         assert browser.sign_in(account, "six gulls over the pier").status_code == 303
+        assert "set by the link that staff sent" in browser.open("/activity/").words
         used = browser.get(address)
         assert used.status_code == 404
         assert "This link is no longer good" in used.text
+    log = staff.open(f"/admin/events/?type=password_changed&kind={kind}&account={account.id}").words
+    assert "set a new password by the link that staff sent" in log
 
 
 @pytest.mark.parametrize("end", ["user-0", f"client-{'9' * 30}"])
