@@ -428,6 +428,11 @@ def confirm_password(db: Connection, principal: Principal, password_hash: str, n
 
 def why_ended(db: Connection, claims: Claims) -> str | None:
     """The cause of the end of the session that `claims` speak of; None where it is live, or was swept from the log."""
+    columns = claims.kind.sessions.c
+    # What a cut-off ended has its row until it is swept, and no event.
+    mine = (columns.id == claims.session_id, columns.account_id == claims.account_id)
+    if db.scalar(select(columns.id).where(*mine, columns.created_at <= cut_at(claims.kind))) is not None:
+        return Cause.EMERGENCY
     return db.scalar(
         select(EVENTS.c.cause)
         .where(EVENTS.c.kind == claims.kind.name, EVENTS.c.account_id == claims.account_id)

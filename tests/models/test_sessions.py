@@ -7,7 +7,7 @@ import itertools
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -681,6 +681,21 @@ def test_every_end_has_exactly_one_event_that_says_why(store: Store, kind: Kind,
     assert session.session["id"] not in live_ids(store, kind, account)
     ends = [end for end in store.read(get_ends, kind, account) if end[0] == session.session["id"]]
     assert ends == [(session.session["id"], cause)]
+
+
+def test_the_emergency_is_why_a_session_ended_before_its_row_is_swept_too(
+    store: Store, kind: Kind, account: Row
+) -> None:
+    session = start(store, kind, account)
+    claims = replace(claims_of(session), session_id=session.session["id"])
+
+    assert store.read(sessions.why_ended, claims) is None
+    store.write(_cut, kind, NOW)
+    assert store.read(sessions.why_ended, claims) == Cause.EMERGENCY
+    while store.write(sessions.sweep_cut, kind, NOW):
+        pass
+    store.write(_cut, kind, clock.EPOCH)
+    assert store.read(sessions.why_ended, claims) == Cause.EMERGENCY
 
 
 def test_of_many_who_end_one_session_at_once_one_did(store: Store, kind: Kind, account: Row) -> None:
