@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from sqlalchemy import Connection, func, literal_column, select
@@ -66,9 +66,14 @@ async def read(database: Database, principal: Principal, since: datetime, now: d
     )
 
 
-async def read_series(database: Database, principal: Principal, span: Span, now: datetime) -> list[Point] | None:
-    """Sign-ins, ends and refusals over a span up to now, oldest first; None where the principal may not."""
-    return await database.scan(_read_series, principal, span, now)
+async def read_series(
+    database: Database, principal: Principal, span: Span, now: datetime, ahead: timedelta = timedelta()
+) -> list[Point] | None:
+    """Sign-ins, ends and refusals over a span up to now, oldest first; None where the principal may not.
+
+    Days begin at midnight on a clock that is `ahead` of UTC, as far as whole hours, which are what is counted, allow.
+    """
+    return await database.scan(_read_series, principal, span, now, ahead)
 
 
 def _read_happened(
@@ -88,15 +93,18 @@ def _read_happened(
     return happened
 
 
-def _read_series(db: Connection, principal: Principal, span: Span, now: datetime) -> list[Point] | None:
+def _read_series(
+    db: Connection, principal: Principal, span: Span, now: datetime, ahead: timedelta
+) -> list[Point] | None:
     number, hours = SPANS[span]
     step = hours * counts.HOUR
-    last = clock.to_microseconds(now) // step * step
+    shift = ahead // timedelta(hours=1) * counts.HOUR
+    last = (clock.to_microseconds(now) + shift) // step * step - shift
     first = last - (number - 1) * step
     if not db.scalar(select(may_see(principal, now))):
         return None
     counted = counts.events_by_hour(db, first, last + step).c
-    at = (counted.at // step * step).label("begin")
+    at = ((counted.at + shift) // step * step - shift).label("begin")
     wanted = (Type.STARTED.value, Type.ENDED.value, Type.REFUSED.value)
     found = (
         select(at, counted.type, func.sum(counted.count))

@@ -100,9 +100,17 @@ def round_up(count: int) -> int:
 
 
 def _tell(at: datetime, length: timedelta, now: datetime, language: Language) -> str:
-    day = language.near_day(at, now)
-    return day if length >= DAY else f"{day}, {language.hour(at)}–{language.hour(at + length)}"
+    if length >= DAY:
+        return language.near_day(_middle(at, length), now)
+    return f"{language.near_day(at, now)}, {language.hour(at)}–{language.hour(at + length)}"
 
 
 def _tick(at: datetime, length: timedelta, language: Language) -> str:
+    if length >= DAY:
+        return language.short_day(_middle(at, length))
     return language.hour(at) if length <= timedelta(hours=1) else language.short_day(at)
+
+
+def _middle(at: datetime, length: timedelta) -> datetime:
+    """What a whole day goes by: where clocks were put forward or back since, it begins an hour beside midnight."""
+    return at + length / 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -100,10 +101,34 @@ def test_what_is_there_at_all_is_seen() -> None:
 
 def test_an_hour_and_a_day_are_named_as_people_say_them() -> None:
     hours = make_columns([(NOON, 1, 1)], timedelta(hours=1), NOON, Language("en"))
-    days = make_columns([(NOON - timedelta(days=40), 1, 1)], timedelta(days=1), NOON, Language("en"))
+    days = make_columns([(NOON - timedelta(days=40, hours=12), 1, 1)], timedelta(days=1), NOON, Language("en"))
 
     assert (hours.slots[0].label, hours.slots[0].tick) == ("today, 12:00–13:00", "12:00")
     assert (days.slots[0].label, days.slots[0].tick) == ("15 October", "15 Oct")
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo", "Asia/Kolkata", "UTC"])
+def test_days_are_named_by_the_reader_s_clock(zone: str) -> None:
+    language = Language("en", ZoneInfo(zone))
+    midnight = datetime(2026, 11, 24, tzinfo=language.zone).astimezone(UTC).replace(minute=0)
+    days = [(midnight - timedelta(days=before), 1, 1) for before in range(29, -1, -1)]
+
+    for now in (midnight + timedelta(hours=hour, minutes=45) for hour in (0, 15, 23)):
+        slots = make_columns(days, timedelta(days=1), now, language).slots
+
+        assert [slot.label for slot in slots[-3:]] == ["22 November", "yesterday", "today"]
+        # Before the first of the month the clocks of New York were an hour ahead of what they are now.
+        assert (slots[0].label, slots[0].tick) == ("26 October", "26 Oct")
+
+
+@pytest.mark.parametrize("zone", ["Etc/GMT+12", "Etc/GMT-14", "America/New_York"])
+def test_the_last_day_of_a_chart_is_today_wherever_it_is_read(staff: Staff, zone: str) -> None:
+    staff.client.cookies.set("zone", zone)
+    html = staff.get("/admin/?span=month").text
+    staff.client.cookies.delete("zone")
+
+    table = html[html.index('<details id="flow-numbers"') :]
+    assert re.findall(r'<th scope="row">([^<]+)<', table)[:2] == ["today", "yesterday"]
 
 
 def test_the_stream_tells_of_anybody_s_sign_in_but_not_whose(house: House, staff: Staff) -> None:

@@ -482,13 +482,18 @@ def test_the_overview_counts_what_is_there(filled: Desk) -> None:
     assert found.ended == {cause: ended.count(cause) for cause in set(ended)}
 
 
+@pytest.mark.parametrize("minutes", [0, -5 * 60, 14 * 60, 5 * 60 + 30, -(3 * 60 + 30)])
 @pytest.mark.parametrize("span", overview.SPANS)
-def test_series_count_what_happened(filled: Desk, span: overview.Span) -> None:
-    points = filled.run(overview.read_series(filled.database, filled.staff, span, NOW))
+def test_series_count_what_happened(filled: Desk, span: overview.Span, minutes: int) -> None:
+    ahead = timedelta(minutes=minutes)
+    points = filled.run(overview.read_series(filled.database, filled.staff, span, NOW, ahead))
     number, hours = overview.SPANS[span]
     assert len(points) == number
     step = timedelta(hours=hours)
     assert points[-1].at <= NOW < points[-1].at + step
+    local = points[-1].at + ahead
+    assert local.hour % hours == 0
+    assert local.minute == minutes % 60
     for point in points:
         inside = [row["type"] for row in filled.events if point.at <= row["at"] < point.at + step]
         assert [point.started, point.ended, point.refused] == [
