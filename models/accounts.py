@@ -281,6 +281,15 @@ class AccountChange:
     staff: bool | None = None
     viewer: bool | None = None
 
+    def without(self, row: Row) -> AccountChange:
+        """What of it the account is not already."""
+        return AccountChange(
+            confirmed=None if row["confirmed_by_staff_at"] else self.confirmed,
+            disabled=None if self.disabled == (row["disabled_at"] is not None) else self.disabled,
+            staff=None if self.staff == row.get("is_staff") else self.staff,
+            viewer=None if self.viewer == row.get("is_viewer") else self.viewer,
+        )
+
     def list_values(self, now: datetime) -> dict[str, Any]:
         """The columns that change."""
         return {
@@ -314,8 +323,8 @@ def change_by_staff(
 ) -> Row | None:
     """Confirm an account by hand, disable it, which ends its sessions, or enable it; give or take a role.
 
-    None where `principal` is not staff or there is no such account; the operator at the command line is no
-    principal, and may. Raises LastStaff, and NotAUser.
+    What it is already is not done, or told, again. None where `principal` is not staff or there is no such account; the
+    operator at the command line is no principal, and may. Raises LastStaff, and NotAUser.
     """
     allowed = [] if principal is None else [may_act(principal, now)]
     if kind is not USER and (asked.staff is not None or asked.viewer is not None):
@@ -324,6 +333,14 @@ def change_by_staff(
         raise NotAUser
     if kind is USER and (asked.staff is False or asked.disabled):
         _require_other_staff(db, account_id, allowed)
+    # Of two who do the same at once the second waits, and finds it done.
+    found = select(kind.accounts).where(kind.accounts.c.id == account_id, *allowed).with_for_update()
+    before = db.execute(found).mappings().first()
+    if before is None:
+        return None
+    asked = asked.without(before)
+    if asked == AccountChange():
+        return before
     row = change(db, kind, account_id, now, asked.list_values(now), *allowed)
     if row is None:
         return None

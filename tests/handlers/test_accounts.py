@@ -116,6 +116,22 @@ def test_staff_confirm_and_disable_in_one_call(house: House, kind: str, staff: D
     assert house.read(get_account, account)["confirmed_by_staff_at"] is not None
 
 
+@pytest.mark.parametrize(
+    "same", [{}, {"disabled": True}, {"confirmed": True}, {"staff": True, "viewer": False}, {"reason": "again"}]
+)
+def test_what_an_account_is_already_is_not_done_again(
+    house: House, kind: str, staff: Device, same: dict[str, Any]
+) -> None:
+    account = house.add(kind, disabled=True, staff=kind == "user")
+    same = same if kind == "user" else {name: one for name, one in same.items() if name not in ("staff", "viewer")}
+    before = house.read(get_account, account), house.read(get_events, account)
+    assert change(house, account, staff, **same).status_code == 200
+    assert (house.read(get_account, account), house.read(get_events, account)) == before
+    # What is new beside it is done, and told alone.
+    assert change(house, account, staff, **same | {"disabled": False}).json()["disabled"] is False
+    assert house.read(get_events, account)[len(before[1]) :] == [("enabled", None, staff.account.id)]
+
+
 @pytest.mark.parametrize("who", ["nobody", "itself", "another", "another kind"])
 def test_who_is_not_staff_changes_no_account(house: House, kind: str, who: str) -> None:
     account = house.add(kind)
