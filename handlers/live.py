@@ -16,6 +16,7 @@ from handlers.base import ApiHandler, BaseHandler, Refusal
 from handlers.pages import PageHandler
 from models import clock, principals
 from models.database import Happened
+from models.events import Type
 from models.principals import Principal
 from models.tail import HOUSE
 from models.tokens import Claims
@@ -153,6 +154,16 @@ class HouseStream(LiveStream):
     def follows(cls, principal: Principal) -> tuple[str, int]:
         return HOUSE
 
+    def wake(self, happened: Happened) -> None:
+        """Close too where a role was taken from whoever listens."""
+        own = self._principal
+        is_own = (happened.kind, happened.account_id) == (own.kind.name, own.account_id)
+        if is_own and happened.type in (Type.UNMADE_STAFF, Type.UNMADE_VIEWER):
+            # Whoever has another role comes again at once; nobody else is let in.
+            self.lose()
+        else:
+            super().wake(happened)
+
     def tell(self, happened: Happened) -> None:
         """Say soon that something did."""
         if self._telling is None:
@@ -214,9 +225,12 @@ async def open_stream(
     for name, value in (("Content-Type", "text/event-stream"), ("X-Accel-Buffering", "no"), ("Connection", "close")):
         handler.set_header(name, value)
     stream.open(handler._headers)
-    # An end that was told between the first proof and the opening was told to nobody.
-    if not await principals.prove(application.parts.database, claims, handler.device, clock.microseconds()):
+    # An end that was told between the first proof and the opening was told to nobody; nor was the loss of a role.
+    proved = await principals.prove(application.parts.database, claims, handler.device, clock.microseconds())
+    if proved is None:
         stream.end(None)
+    elif proved[0].role != principal.role:
+        stream.lose()
 
 
 def _retrieve(future: Future[None]) -> None:

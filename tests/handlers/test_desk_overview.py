@@ -144,6 +144,22 @@ def test_the_stream_tells_of_anybody_s_sign_in_but_not_whose(house: House, staff
     assert not any("Loud" in line or "client" in line for line in heard)
 
 
+@pytest.mark.parametrize("role", ["staff", "viewer"])
+def test_the_stream_closes_where_the_role_of_whoever_listens_is_taken(house: House, staff: Staff, role: str) -> None:
+    boss = house.sign_in(staff.account)
+    with staff_at(house) as other:
+        address = f"/accounts/user/{other.account.id}/"
+        if role == "viewer":
+            assert house.ask("PATCH", address, boss, json={"viewer": True, "staff": False}).status_code == 200
+        with other.client.stream("GET", "/admin/live/") as answer:
+            lines = answer.iter_lines()
+            assert next(lines)
+            assert house.ask("PATCH", address, boss, json={role: False}).status_code == 200
+            # Ends where the server closes it.
+            assert "event: over" not in list(lines)
+        assert other.get("/admin/live/").status_code == 403
+
+
 def test_the_stream_ends_with_the_session_of_whoever_listens(house: House) -> None:
     with staff_at(house) as other:
         form = other.open("/devices/").form("/sign-out/")
