@@ -16,7 +16,7 @@ from models.events import Type
 from models.networks import make_key
 from models.origins import Origin
 from models.retention import ADDRESSES, STEP, Retention, forget_some
-from models.schema import EVENTS, KINDS
+from models.schema import EVENTS, JOBS, KINDS, METADATA
 from tests.conftest import House, open_database, start_server, wait_until
 
 NOW = clock.now()
@@ -62,6 +62,24 @@ def test_addresses_of_old_sessions_go_and_their_places_stay(house: House) -> Non
     assert (ips[old.session], ips[young.session]) == ("", "127.0.0.1")
     details = house.ask("GET", f"/sessions/session-client-r/{old.session}/", old).json()
     assert details["ip"] == ""
+
+
+def test_addresses_of_old_jobs_go_and_all_else_of_them_stays(house: House) -> None:
+    def write(db: Connection) -> list[int]:
+        shared = {"filter": "{}", "by_id": 1, "total": 0, "ip": "192.0.2.1", "country": "DE", "finished_at": NOW}
+        made = [shared | {"created_at": NOW - days * DAY} for days in (3, 1)]
+        return [db.execute(insert(JOBS).values(one).returning(JOBS.c.id)).scalar_one() for one in made]
+
+    old, young = house.write(write)
+    house.write(forget_some, JOBS, old - 1, NOW - 2 * DAY)
+    kept = {row[0]: tuple(row[1:]) for row in house.read(
+        lambda db: db.execute(select(JOBS.c.id, JOBS.c.ip, JOBS.c.country, JOBS.c.by_id)).all()
+    )}  # fmt: skip
+    assert (kept[old], kept[young]) == (("", "DE", 1), ("192.0.2.1", "DE", 1))
+
+
+def test_nothing_that_holds_an_address_is_left_out() -> None:
+    assert set(ADDRESSES) == {table for table in METADATA.sorted_tables if "ip" in table.c}
 
 
 @pytest.mark.long
