@@ -98,7 +98,7 @@ class OverviewHandler(StaffHandler):
             Figure(
                 self._(N_("Refused today")),
                 seen.refused,
-                self._(N_("wrong passwords")),
+                self._(N_("wrong passwords and codes")),
                 _events(midnight, type="refused"),
             ),
             Figure(

@@ -40,7 +40,8 @@ def test_a_sign_in_a_refusal_and_an_end_are_counted_at_once(house: House, staff:
     first, _ = (house.sign_in(account, f"Counted{number}/1.0") for number in range(2))
     house.client.post("/auth/client/token/", json=account.credentials | {"password": "not this one"})
     house.ask("DELETE", "/sessions/session-client-d/", first)
-    after = {label: count(staff.get("/admin/").text, label) for label in labels}
+    page = staff.get("/admin/").text
+    after = {label: count(page, label) for label in labels}
 
     assert {label: after[label] - before[label] for label in labels} == {
         "Live now": 1,
@@ -49,6 +50,7 @@ def test_a_sign_in_a_refusal_and_an_end_are_counted_at_once(house: House, staff:
         "Ends today": 1,
         "Accounts": 1,
     }
+    assert "wrong passwords and codes" in page
 
 
 def test_each_number_leads_to_the_list_behind_it(staff: Staff) -> None:
