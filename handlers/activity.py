@@ -65,8 +65,6 @@ SENTENCES: dict[tuple[str, str | None], Sentence] = {
     ("unmade_staff", None): ("shield-off", "notice", N_("The account is no longer one of the staff.")),
     ("made_viewer", None): ("eye", "notice", N_("The account was made a viewer of the staff's desk.")),
     ("unmade_viewer", None): ("eye-off", "notice", N_("The account is no longer a viewer of the staff's desk.")),
-    # It is of no account; the sessions that it ends are told one by one.
-    ("emergency", None): ("siren", "notice", N_("Staff ended all sessions at once.")),
     ("disabled", None): ("ban", "notice", N_("Staff disabled the account.")),
     ("enabled", None): ("circle-check", "on", N_("Staff enabled the account again.")),
 }

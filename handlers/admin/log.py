@@ -61,21 +61,20 @@ FIELDS = {
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """An event of the log: its sentence, why it was done, and where its lists begin."""
+    """An event of the log: its sentence, and why it was done."""
 
     told: Telling
     reason: str
-    by: Markup | None
 
 
 def log(row: Row, language: Language) -> Logged:
     """An event as staff read it: who, to whom."""
     whose = _name(row["kind"], row["account_id"], row["account_label"], language)
-    by = _name(row["by_kind"], row["by_id"], row["by_label"], language) if row["by_kind"] else None
-    nobody = language.gettext(N_("The server"))
-    told = tell(row, language, LOGGED, whose=whose, by=by or nobody, kind=_kind(row["kind"], language))
-    is_own = (row["by_kind"], row["by_id"]) == (row["kind"], row["account_id"])
-    return Logged(told, row["reason"] or "", None if is_own else by)
+    by = language.gettext(N_("The server"))
+    if row["by_kind"]:
+        by = _name(row["by_kind"], row["by_id"], row["by_label"], language)
+    told = tell(row, language, LOGGED, whose=whose, by=by, kind=_kind(row["kind"], language))
+    return Logged(told, row["reason"] or "")
 
 
 def _kind(kind: str | None, language: Language) -> Markup:

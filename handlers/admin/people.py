@@ -19,7 +19,6 @@ class Person:
     id: int
     name: str
     contact: str
-    is_disabled: bool = False
 
     @property
     def address(self) -> str:
@@ -32,7 +31,7 @@ def make_person(kind: Kind, account_id: int, row: Row, language: Language, prefi
     given = [row.get(f"{prefix}{name}") for name in ("name", "surname")]
     contact = next((row[f"{prefix}{one}"] for one in kind.contacts if row.get(f"{prefix}{one}")), "")
     name = " ".join(filter(None, given)) or contact or name_account(kind.name, account_id, language)
-    return Person(kind, account_id, name, contact, row.get(f"{prefix}disabled_at") is not None)
+    return Person(kind, account_id, name, contact)
 
 
 def name_account(kind: str, account_id: int, language: Language) -> str:
