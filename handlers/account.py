@@ -164,9 +164,9 @@ class NoContactHandler(_ContactHandler):
         if not value:
             self.redirect_to(ADDRESS, N_("That is what it was."))
             return
-        await self.require_recent(self._(N_("Take away {contact}"), contact=value))
+        await self.require_recent(self._(N_("Remove {contact}"), contact=value))
         if await self.parts.database.write(profiles.remove_contact, self.principal, contact, self.origin, clock.now()):
-            self.redirect_to(ADDRESS, N_("{contact} was taken away."), contact=value)
+            self.redirect_to(ADDRESS, N_("{contact} was removed."), contact=value)
         else:
             self.redirect_to(ADDRESS, N_("An account keeps at least one confirmed contact."), tone="wrong")
 
@@ -197,7 +197,7 @@ class NoPictureHandler(_ActHandler):
 
     async def post(self) -> None:
         await self.turn_away_if(not await self.parts.database.write(pictures.put, self.principal, None, clock.now()))
-        self.redirect_to(ADDRESS, N_("Your picture was taken away."))
+        self.redirect_to(ADDRESS, N_("Your picture was removed."))
 
 
 class PasswordHandler(_ActHandler):

@@ -24,8 +24,8 @@ EMPHASISED = Markup("<b><bdi>{}</bdi></b>")
 Sentence = tuple[str, str, str]
 # For each type of event, and where it matters its cause: the icon, how grave it is, and the sentence.
 SENTENCES: dict[tuple[str, str | None], Sentence] = {
-    ("registered", None): ("user-plus", "", N_("The account was made.")),
-    ("registered", "staff"): ("user-plus", "", N_("Staff made the account.")),
+    ("registered", None): ("user-plus", "", N_("Account created.")),
+    ("registered", "staff"): ("user-plus", "", N_("Staff created the account.")),
     ("confirmed", None): ("badge-check", "on", N_("A contact was confirmed.")),
     ("confirmed", "email"): ("badge-check", "on", N_("The e-mail address was confirmed.")),
     ("confirmed", "phone"): ("badge-check", "on", N_("The phone number was confirmed.")),
@@ -55,8 +55,8 @@ SENTENCES: dict[tuple[str, str | None], Sentence] = {
     ("changed", None): ("at-sign", "notice", N_("A contact was replaced by another.")),
     ("changed", "email"): ("at-sign", "notice", N_("The e-mail address was replaced by another.")),
     ("changed", "phone"): ("phone", "notice", N_("The phone number was replaced by another.")),
-    ("changed", "no_email"): ("at-sign", "notice", N_("The e-mail address was taken away.")),
-    ("changed", "no_phone"): ("phone-off", "notice", N_("The phone number was taken away.")),
+    ("changed", "no_email"): ("at-sign", "notice", N_("The e-mail address was removed.")),
+    ("changed", "no_phone"): ("phone-off", "notice", N_("The phone number was removed.")),
     ("password_changed", "reset"): ("key-round", "notice", N_("A new password was set by a code.")),
     ("password_changed", "link"): ("key-round", "notice", N_("A new password was set by the link that staff sent.")),
     ("password_changed", None): ("key-round", "notice", N_("The password was changed.")),

@@ -183,7 +183,7 @@ class DevicePageHandler(OwnHandler):
         if name:
             self.redirect_to(f"/devices/{row['id']}/", N_("This device is now called {name}."), name=name)
         else:
-            self.redirect_to(f"/devices/{row['id']}/", N_("The name was taken away."))
+            self.redirect_to(f"/devices/{row['id']}/", N_("The name was removed."))
 
     async def _show(self, device: Device, status: int = 200, **typed: Any) -> None:
         history = await self.parts.database.read(

@@ -46,7 +46,7 @@ class SetupHandler(EntryHandler):
         if row is None:
             raise web.HTTPError(404)
         await self.enter(USER, row["id"], password_hash)
-        self.redirect_to(HOME, N_("The first account is made. This is where you see and end its devices."))
+        self.redirect_to(HOME, N_("The first account is created. Here you see its devices and can end their sessions."))
 
     async def _check(self, code: str) -> None:
         is_right = compare_digest(code.encode(), self.parts.keys.fingerprint("setup", "")[:32].encode())

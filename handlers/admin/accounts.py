@@ -204,7 +204,7 @@ class AccountMakeHandler(StaffHandler):
         if form.errors:
             self._show(of, form, 400)
             return
-        await self.require_recent(self._(N_("Make an account")))
+        await self.require_recent(self._(N_("Create an account")))
         try:
             row = self.must(
                 await self.parts.database.write(
@@ -218,7 +218,7 @@ class AccountMakeHandler(StaffHandler):
             return
         self.parts.delivery.wake()
         self.redirect_to(
-            f"{ADDRESS}{kind}/{row['id']}/", N_("The account is made. A link to set its password is on its way to it.")
+            f"{ADDRESS}{kind}/{row['id']}/", N_("Account created. A link to set its password is on its way.")
         )
 
     def _show(self, kind: Kind, form: Form, status: int = 200) -> None:

@@ -24,8 +24,8 @@ ADDRESS = f"{DESK}emergency/"
 WORD = N_("END")
 MOST_EVENTS = 10
 DONE = NN_(
-    "Done: {number} session is refused from now on.",
-    "Done: {number} sessions are refused from now on.",
+    "{number} session has ended.",
+    "{number} sessions have ended.",
 )
 ASKED = {name: FIELDS[name] for name in ("kind", "started_to")}
 
@@ -60,7 +60,7 @@ class EmergencyHandler(ListHandler[SessionQuery]):
         typed, form = self.read_form(Emergency)
         word = self._(WORD)
         if (typed.word if typed else form.value("word")).strip().upper() != word:
-            form.errors = {"word": self._(N_("Type {word} to go on."), word=word), **form.errors}
+            form.errors = {"word": self._(N_("Type {word} to continue."), word=word), **form.errors}
         if not form.errors and typed and not await self.confirm_password(typed.password):
             form.errors["password"] = self._(N_("This is not your password."))
         if form.errors or typed is None or filters.errors:

@@ -41,7 +41,7 @@ SHORTCUTS = {
     "": N_("All"),
     "started": N_("Sign-ins"),
     "refused": N_("Refusals"),
-    "ended": N_("Ends"),
+    "ended": N_("Ended sessions"),
     "registered": N_("New accounts"),
 }
 
@@ -49,10 +49,10 @@ FIELDS = {
     "type": Field(N_("What"), lambda type_, language: language.gettext(TYPES.get(type_, type_))),
     "cause": Field(N_("Why"), lambda cause, language: language.gettext(CAUSES.get(cause, cause))),
     "kind": Field(N_("Kind of account"), lambda kind, language: language.gettext(KIND_NAMES[kind])),
-    "account": Field(N_("Number of the account"), error=NO_NUMBER),
-    "session": Field(N_("Number of the session"), error=NO_NUMBER),
+    "account": Field(N_("Account number"), error=NO_NUMBER),
+    "session": Field(N_("Session number"), error=NO_NUMBER),
     "by_kind": Field(N_("Done by"), lambda kind, language: language.gettext(KIND_NAMES[kind]), NO_CHOICE),
-    "by": Field(N_("Number of who did it"), error=NO_NUMBER),
+    "by": Field(N_("Number of that account"), error=NO_NUMBER),
     "ip": Field(N_("IP address"), error=NO_NETWORK),
     "since": time_field(N_("Since")),
     "until": time_field(N_("Before")),

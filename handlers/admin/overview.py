@@ -90,13 +90,13 @@ class OverviewHandler(StaffHandler):
                 _events(midnight, type="started"),
             ),
             Figure(
-                self._(N_("Ends today")),
+                self._(N_("Sessions ended today")),
                 ended,
                 self._(N_("{number} by staff"), number=self.language.number(by_hand)),
                 _events(midnight, type="ended"),
             ),
             Figure(
-                self._(N_("Refused today")),
+                self._(N_("Sign-ins refused today")),
                 seen.refused,
                 self._(N_("wrong passwords and codes")),
                 _events(midnight, type="refused"),
@@ -113,7 +113,7 @@ class OverviewHandler(StaffHandler):
     def _by_kind(self, counts: Mapping[str, int]) -> str:
         number = self.language.number
         return self._(
-            N_("Users {users} · Clients {clients}"),
+            N_("Users\xa0{users} · Clients\xa0{clients}"),
             users=number(counts.get("user", 0)),
             clients=number(counts.get("client", 0)),
         )

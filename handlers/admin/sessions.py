@@ -27,7 +27,7 @@ IDLE = ("1h", "12h", "1d", "7d", "14d", "30d", "90d")
 SORTS = {
     "-started": N_("Newest first"),
     "started": N_("Oldest first"),
-    "-seen": N_("Used last first"),
+    "-seen": N_("Last used first"),
     "seen": N_("Unused longest first"),
 }
 
@@ -40,7 +40,7 @@ FIELDS = {
     "kind": Field(N_("Kind of account"), lambda kind, language: language.gettext(KIND_NAMES[kind])),
     "q": Field(N_("Whose")),
     "device": Field(N_("Device")),
-    "account": Field(N_("Number of the account"), error=NO_NUMBER),
+    "account": Field(N_("Account number"), error=NO_NUMBER),
     "device_kind": Field(N_("Kind of device"), _named("device_kind")),
     "browser": Field(N_("Browser"), _named("browser")),
     "os": Field(N_("System"), _named("os")),

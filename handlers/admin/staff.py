@@ -38,8 +38,8 @@ class StaffHandler(FormHandler):
     def forbid(self) -> NoReturn:
         """Say that this is for the staff, or what a viewer may not."""
         if self.principal.sees_all and self.request.method == "POST":
-            title = self._(N_("You may look, and change nothing"))
-            text = self._(N_("Your account is a viewer: it sees the whole desk. Nothing was changed."))
+            title = self._(N_("You can look, but change nothing"))
+            text = self._(N_("Your account is a viewer: you can see the whole desk. Nothing was changed."))
         else:
             title = self._(N_("This is for the staff"))
             text = self._(N_("Your account may not open the desk. Ask one of the staff if it should."))

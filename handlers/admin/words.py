@@ -11,7 +11,7 @@ TYPES = {
     "started": N_("Sign-in"),
     "refused": N_("Refused sign-in"),
     "sent": N_("Code sent"),
-    "ended": N_("End of a session"),
+    "ended": N_("Session ended"),
     "registered": N_("New account"),
     "confirmed": N_("Confirmation"),
     "named": N_("Device named"),
@@ -24,23 +24,23 @@ TYPES = {
     "unmade_staff": N_("Staff no longer"),
     "made_viewer": N_("Made a viewer"),
     "unmade_viewer": N_("Viewer no longer"),
-    "emergency": N_("Emergency"),
+    "emergency": N_("Emergency cut-off"),
 }
 
 # Why sessions end.
 CAUSES = {
     "signed_out": N_("Signed out"),
-    "owner": N_("By the owner, elsewhere"),
+    "owner": N_("By the owner, from another device"),
     "link": N_("By the link in a message"),
     "staff": N_("By staff"),
-    "expired": N_("Ran out"),
+    "expired": N_("Expired"),
     "cap": N_("Too many sessions"),
     "replaced": N_("Signed in again"),
     "disabled": N_("Account disabled"),
     "password": N_("New password"),
     "theft": N_("Stolen"),
     "restored": N_("Restored from a back-up"),
-    "emergency": N_("Emergency"),
+    "emergency": N_("Emergency cut-off"),
 }
 
 DEVICE_KINDS = {
@@ -52,7 +52,7 @@ DEVICE_KINDS = {
 # Where the log says it in other words than the account's own page, which speaks to its reader.
 LOGGED = SENTENCES | {
     ("registered", None): ("user-plus", "", N_("{whose} was registered.")),
-    ("registered", "staff"): ("user-plus", "", N_("{by} made the account of {whose}.")),
+    ("registered", "staff"): ("user-plus", "", N_("{by} created the account of {whose}.")),
     ("confirmed", None): ("badge-check", "on", N_("A contact of {whose} was confirmed.")),
     ("confirmed", "email"): ("badge-check", "on", N_("The e-mail address of {whose} was confirmed.")),
     ("confirmed", "phone"): ("badge-check", "on", N_("The phone number of {whose} was confirmed.")),
@@ -68,7 +68,7 @@ LOGGED = SENTENCES | {
     ("ended", "owner"): ("log-out", "", N_("{whose} ended the session on {device} from another device.")),
     ("ended", "link"): ("log-out", "", N_("{whose} was signed out on {device} by the link in a message.")),
     ("ended", "staff"): ("log-out", "notice", N_("{by} ended the session of {whose} on {device}.")),
-    ("ended", "expired"): ("timer-off", "", N_("The session of {whose} on {device} ran out.")),
+    ("ended", "expired"): ("timer-off", "", N_("The session of {whose} on {device} expired.")),
     ("ended", "cap"): ("layers", "", N_("{whose} was signed out on {device}: too many others were signed in.")),
     ("ended", "replaced"): ("repeat", "", N_("{whose} signed in again on {device}; the session before that ended.")),
     ("ended", "disabled"): ("ban", "notice", N_("{whose} was signed out on {device}: the account was disabled.")),
@@ -78,7 +78,7 @@ LOGGED = SENTENCES | {
         "wrong",
         N_("{whose} was signed out on {device}: a copy of the session was used elsewhere."),
     ),
-    ("ended", "emergency"): ("siren", "wrong", N_("{whose} was signed out on {device} in the emergency.")),
+    ("ended", "emergency"): ("siren", "wrong", N_("{whose} was signed out on {device} by an emergency cut-off.")),
     ("ended", "restored"): (
         "history",
         "notice",
@@ -87,8 +87,8 @@ LOGGED = SENTENCES | {
     ("changed", None): ("at-sign", "notice", N_("{whose} replaced a contact by another.")),
     ("changed", "email"): ("at-sign", "notice", N_("{whose} replaced the e-mail address by another.")),
     ("changed", "phone"): ("phone", "notice", N_("{whose} replaced the phone number by another.")),
-    ("changed", "no_email"): ("at-sign", "notice", N_("{whose} took the e-mail address away.")),
-    ("changed", "no_phone"): ("phone-off", "notice", N_("{whose} took the phone number away.")),
+    ("changed", "no_email"): ("at-sign", "notice", N_("{whose} removed the e-mail address.")),
+    ("changed", "no_phone"): ("phone-off", "notice", N_("{whose} removed the phone number.")),
     ("password_changed", None): ("key-round", "notice", N_("{whose} changed the password.")),
     ("password_changed", "reset"): ("key-round", "notice", N_("{whose} set a new password by a code.")),
     ("password_changed", "link"): (
@@ -100,11 +100,11 @@ LOGGED = SENTENCES | {
     ("disabled", None): ("ban", "notice", N_("{by} disabled the account of {whose}.")),
     ("enabled", None): ("circle-check", "on", N_("{by} enabled the account of {whose} again.")),
     ("made_staff", None): ("shield-check", "notice", N_("{by} made {whose} staff.")),
-    ("unmade_staff", None): ("shield-off", "notice", N_("{by} took the rights of staff from {whose}.")),
+    ("unmade_staff", None): ("shield-off", "notice", N_("{by} removed the staff rights of {whose}.")),
     ("made_viewer", None): ("eye", "notice", N_("{by} made {whose} a viewer.")),
-    ("unmade_viewer", None): ("eye-off", "notice", N_("{by} took the rights of a viewer from {whose}.")),
-    ("emergency", None): ("siren", "wrong", N_("{by} ended every session of accounts of a kind: {kind}.")),
-    ("emergency", "before"): ("siren", "wrong", N_("{by} ended the older sessions of accounts of a kind: {kind}.")),
+    ("unmade_viewer", None): ("eye-off", "notice", N_("{by} removed the viewer rights of {whose}.")),
+    ("emergency", None): ("siren", "wrong", N_("{by} ended every session: {kind}.")),
+    ("emergency", "before"): ("siren", "wrong", N_("{by} ended the older sessions: {kind}.")),
 }
 
 

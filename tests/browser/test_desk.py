@@ -73,7 +73,7 @@ def test_empty_filters_stay_out_of_the_address(site: House, open_page: Open) -> 
     page.get_by_role("button", name="Apply").click()
 
     page.wait_for_url("**/admin/sessions/?ip=127.0.0.1")
-    page.get_by_role("link", name="Take away: IP address 127.0.0.1").click()
+    page.get_by_role("link", name="Remove: IP address 127.0.0.1").click()
     page.wait_for_url(re.compile("/admin/sessions/$"))
 
 

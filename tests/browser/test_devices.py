@@ -48,7 +48,7 @@ def test_a_device_that_signs_in_appears_without_a_reload_and_what_was_typed_stay
         site.sign_in(account, f"Thing{number}/1.0")
     page = open_page(account)
     page.get_by_role("searchbox").fill("newcomer")
-    expect(page.get_by_text("No device is like that.")).to_be_visible()
+    expect(page.get_by_text("No device matches.")).to_be_visible()
 
     device = site.sign_in(account, "Newcomer/2.0")
 
@@ -251,7 +251,7 @@ def test_typing_narrows_the_list(site: House, open_page: Open) -> None:
     page.get_by_role("searchbox").fill("thing1")
     expect(page.locator("[data-device]:visible")).to_have_count(3)
     page.get_by_role("searchbox").fill("no such thing")
-    expect(page.get_by_text("No device is like that.")).to_be_visible()
+    expect(page.get_by_text("No device matches.")).to_be_visible()
     page.get_by_role("searchbox").fill("")
     expect(page.locator("[data-device]:visible")).to_have_count(12)
 

@@ -175,9 +175,9 @@ def test_an_account_is_made_with_a_link_to_set_its_password(house: House, staff:
 
     assert answer.status_code == 303, answer.text
     page = staff.open(answer.headers["Location"]).words
-    assert "The account is made." in page
+    assert "Account created." in page
     assert phone in page
-    assert re.search(r"Test\s+made the account of\s+By hand Made", page)
+    assert re.search(r"Test\s+created the account of\s+By hand Made", page)
     taken = staff.send(address, phone=phone)
     assert taken.status_code == 400
     assert 'aria-invalid="true"' in taken.text

@@ -59,7 +59,7 @@ def test_one_kind_then_everybody_is_signed_out_at_once(lone_house: House) -> Non
 
         assert answer.headers["Location"] == f"/sign-in/?next={ADDRESS}"
         done = staff.open(answer.headers["Location"]).words
-        assert re.search(r"Done: \d+ sessions are refused from now on.", done)
+        assert re.search(r"\d+ sessions have ended.", done)
         assert not is_in(house, user)
         assert staff.get("/admin/").status_code == 303
         staff.sign_in(staff.account)

@@ -33,7 +33,7 @@ def count(page: str, label: str) -> int:
 
 
 def test_a_sign_in_a_refusal_and_an_end_are_counted_at_once(house: House, staff: Staff) -> None:
-    labels = ("Live now", "Sign-ins today", "Refused today", "Ends today", "Accounts")
+    labels = ("Live now", "Sign-ins today", "Sign-ins refused today", "Sessions ended today", "Accounts")
     before = {label: count(staff.get("/admin/").text, label) for label in labels}
 
     account = house.add("client")
@@ -46,8 +46,8 @@ def test_a_sign_in_a_refusal_and_an_end_are_counted_at_once(house: House, staff:
     assert {label: after[label] - before[label] for label in labels} == {
         "Live now": 1,
         "Sign-ins today": 2,
-        "Refused today": 1,
-        "Ends today": 1,
+        "Sign-ins refused today": 1,
+        "Sessions ended today": 1,
         "Accounts": 1,
     }
     assert "wrong passwords and codes" in page
@@ -79,7 +79,7 @@ def test_numbers_are_told_in_the_reader_s_language(staff: Staff) -> None:
     staff.client.cookies.delete("language")
 
     assert "Сейчас активно" in page.words
-    assert "Входы и завершения" in page.words
+    assert "Входы и завершённые сеансы" in page.words
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def test_what_cannot_be_read_is_told_on_the_page_and_nothing_breaks(staff: Staff
     assert answer.status_code in (200, 400), answer.text
     if answer.status_code == 400 and name not in ("sort", "limit"):
         assert 'aria-invalid="true"' in answer.text
-        assert "Nothing was looked for" in answer.text
+        assert "Nothing was searched for" in answer.text
 
 
 @pytest.mark.parametrize("cursor", ["x", "user.1~n", "user.1~nx", "user.1~tabc", "\x00", "9" * 400, "client.0~n-1"])
@@ -203,10 +203,12 @@ def test_all_that_match_end_and_who_signs_in_meanwhile_stays(house: House, staff
     address = f"/admin/sessions/end/?device={agent}"
 
     shown = staff.open(address)
-    assert "All 5 sessions that match the filters below end" in shown.words
+    assert "All 5 sessions that match the filters below end: 5 client sessions." in shown.words
     at, done = end(house, staff, address)
 
     assert "5 sessions have ended" in done.words
+    assert "Test" in done.words.partition("By")[2]
+    assert "/admin/sessions/ends/" in staff.open("/admin/sessions/").links
     assert "No session matches" in staff.get(f"/admin/sessions/?device={agent}", follow_redirects=True).text
     assert at in staff.open("/admin/sessions/ends/").links
 

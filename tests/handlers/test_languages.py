@@ -159,5 +159,5 @@ def test_no_text_in_russian_says_what_the_english_does_not() -> None:
     assert "не обращайте внимания" in russian.plain("If you know nothing of it, ignore this message.")
     asked = russian.plain("If {contact} waits for a code, one is on its way.", contact="ada@example.com")
     assert asked == "Если контакт ada@example.com ждёт подтверждения, код уже отправлен."
-    ending = "Each of these devices is signed out for good, and has to sign in again. This can't be undone."
+    ending = "Each of these devices is signed out, and has to sign in again. This can't be undone."
     assert russian.plain(ending).startswith("На каждом из этих устройств будет выполнен выход")

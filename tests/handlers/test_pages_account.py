@@ -173,10 +173,10 @@ def test_a_contact_is_taken_away_where_another_is_confirmed(
     assert row(house, account)[taken]
     asked = prompt.form(f"/account/{taken}/remove/")
     answer = browser.post(f"/account/{taken}/remove/", asked | {"prompted_password": PASSWORD})
-    assert "was taken away." in browser.open(answer.headers["Location"]).words
+    assert "was removed." in browser.open(answer.headers["Location"]).words
     assert (row(house, account)[taken], row(house, account)[f"confirmed_{taken}"]) == (None, False)
     assert row(house, account)[other]
-    assert "was taken away." in browser.open("/activity/").words
+    assert "was removed." in browser.open("/activity/").words
     again = browser.post(f"/account/{taken}/remove/", asked)
     assert "That is what it was." in browser.open(again.headers["Location"]).words
 

@@ -32,9 +32,9 @@ def test_it_tells_sign_ins_ends_and_refusals(house: House, browser: Browser, kin
 
     page = browser.open("/activity/").words
 
-    for told in ("The account was made.", "refused", "Thing", "You ended the session of", "127.0.0.1"):
+    for told in ("Account created.", "refused", "Thing", "You ended the session of", "127.0.0.1"):
         assert told in page
-    assert page.index("You ended the session of") < page.index("refused") < page.index("The account was made.")
+    assert page.index("You ended the session of") < page.index("refused") < page.index("Account created.")
 
 
 def test_another_account_s_events_are_not_told(house: House, browser: Browser) -> None:

@@ -232,7 +232,7 @@ def test_many_devices_are_grouped_and_searched_without_a_script(house: House, br
     assert shown("/devices/") == 9
     assert shown("/devices/?q=thing4") == 1
     assert shown("/devices/?q=THING%20127.0") == 9
-    assert "No device is like that." in browser.get("/devices/?q=nothing").text
+    assert "No device matches." in browser.get("/devices/?q=nothing").text
     assert shown("/devices/?q=nothing") == 0
 
 
