@@ -242,7 +242,7 @@ def test_nothing_picked_is_not_all_and_too_much_is_told(staff: Staff, count: int
 
 def test_of_a_device_that_says_nothing_no_others_are_offered(house: House, staff: Staff) -> None:
     device = house.sign_in(house.add("user"), "")
-    assert "call themselves" not in staff.open(f"/admin/sessions/user/{device.session}/").words
+    assert "same user agent" not in staff.open(f"/admin/sessions/user/{device.session}/").words
 
 
 def test_ending_asks_for_the_password_where_it_was_given_a_while_ago(house: House, staff: Staff, agent: str) -> None:

@@ -32,7 +32,7 @@ def browser(house: House) -> Iterator[Browser]:
 
 def new_phone() -> str:
     """A phone that no account has."""
-    return f"+7914{next(_numbers):07}"
+    return f"+7917{next(_numbers):07}"
 
 
 def letters(house: House, recipient: str) -> list[str]:

@@ -464,8 +464,9 @@ def test_an_event_tells_who_did_it_to_whom(filled: Desk) -> None:
     page = filled.run(desk.list_events(filled.database, filled.staff, EventFilter(cause="staff"), NOW))
     row = page.rows[0]
     account = filled.accounts[row["kind"], row["account_id"]]
-    assert row["by_label"] == "Staff"
-    assert row["account_label"] == (account["surname"] or account.get("email") or account["phone"])
+    named = " ".join(filter(None, (account["name"], account["surname"])))
+    assert row["by_label"] == f"{NAMES[100 % len(NAMES)]} Staff"
+    assert row["account_label"] == (named or account.get("email") or account["phone"])
 
 
 def test_the_overview_counts_what_is_there(filled: Desk) -> None:
