@@ -173,8 +173,10 @@ def test_a_file_that_breaks_off_is_not_taken_for_whole(
 def test_a_server_that_is_stopped_sends_a_file_to_its_end(make_url: Callable[[str], str], tmp_path: Path) -> None:
     with taking_slowly(tmp_path, make_url("sqlite")) as (server, _, taking):
         server.process.terminate()
-        time.sleep(1)
+        wait_until(lambda: not server.is_up())
         sent = take(taking)
+        # A second signal would find nobody who heeds it.
+        server.process.wait(20)
 
     assert sent.endswith(b"0\r\n\r\n")
     assert sent.count(b"\n{") > MANY - 10
