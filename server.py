@@ -527,9 +527,7 @@ def command_add(settings: Settings, options: argparse.Namespace) -> int:
     if is_first:
         print(f"in a database that is new: {file}")
     if not has_staff:
-        print(
-            f"Nobody is staff yet: {tell_command(options.config, 'add-user', '--staff', '--email', 'YOU@EXAMPLE.COM')}"
-        )
+        print(f"Nobody is staff yet: {tell_command(options.config, *ADD_STAFF)}")
     return 0
 
 

@@ -13,6 +13,7 @@ from handlers.base import ApiHandler, Refusal, forbidden, read_id, tell_errors
 from handlers.bodies import Body, Reason
 from handlers.queries import AccountQuery, EventQuery, ListQuery, SessionQuery, encode, find_empty, read_query
 from models import clock, desk, jobs
+from models.accounts import is_confirmed
 from models.desk import MOST_ACCOUNTS, TooWide
 from models.paging import InvalidCursor, Page
 from models.schema import KINDS, Row
@@ -150,11 +151,9 @@ def shape_known(row: Row, site: str) -> dict[str, Any]:
     """An account, and what staff know of it."""
     kind = KINDS[row["kind"]]
     roles = {"staff": row["is_staff"], "viewer": row["is_viewer"]} if "is_staff" in row else {}
-    by_staff = row["confirmed_by_staff_at"] is not None
-    confirmed = by_staff or any(row[f"confirmed_{contact}"] for contact in kind.contacts)
     return {
         **shape_account(kind, row, site),
-        "confirmed": confirmed,
+        "confirmed": is_confirmed(kind, row),
         "disabled": row["disabled_at"] is not None,
         **roles,
         "sessions": row["live"],

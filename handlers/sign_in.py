@@ -14,7 +14,7 @@ from handlers.forms import Form, FormHandler, SignIn
 from handlers.letters import is_link, is_link_of, make_announcement
 from handlers.pages import LONGEST_COOKIE_SECONDS, REASONS, PageHandler, local_address
 from models import clock, sessions
-from models.accounts import Contact
+from models.accounts import Contact, is_confirmed
 from models.guesses import Guess, Purpose
 from models.languages import N_
 from models.schema import KINDS, USER, Kind, Row
@@ -81,12 +81,6 @@ class EntryHandler(FormHandler):
                 self.keep_cookie("browser", sent, LONGEST_COOKIE_SECONDS)
             self._browser = sent
         return self._browser
-
-
-def is_confirmed(kind: Kind, account: Row) -> bool:
-    """Whether the account may do more than confirm itself."""
-    by_contact = any(account[f"confirmed_{contact}"] for contact in kind.contacts)
-    return by_contact or account["confirmed_by_staff_at"] is not None
 
 
 class SignInHandler(EntryHandler):

@@ -119,9 +119,15 @@ def find_usable(
     return [(kind, row if row and row["disabled_at"] is None else None) for kind, row in found]
 
 
-def get(db: Connection, kind: Kind, account_id: int) -> Row | None:
-    """One account."""
-    return db.execute(select(kind.accounts).where(kind.accounts.c.id == account_id)).mappings().first()
+def get(db: Connection, kind: Kind, account_id: int, *conditions: ColumnElement[bool]) -> Row | None:
+    """One account; None too where it does not meet the conditions."""
+    return db.execute(select(kind.accounts).where(kind.accounts.c.id == account_id, *conditions)).mappings().first()
+
+
+def is_confirmed(kind: Kind, account: Row) -> bool:
+    """Whether the account may do more than confirm itself."""
+    by_contact = any(account[f"confirmed_{contact}"] for contact in kind.contacts)
+    return by_contact or account["confirmed_by_staff_at"] is not None
 
 
 def is_empty(db: Connection) -> bool:

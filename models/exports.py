@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, select
 
+from models import accounts
 from models.principals import Principal, is_proven
 from models.schema import CODES, EVENTS, KNOWN_DEVICES, PICTURES, Row
 
@@ -23,8 +24,7 @@ LEFT_OUT = frozenset(
 def gather(db: Connection, principal: Principal, now: datetime) -> dict[str, Any] | None:
     """The account's rows in every table, without what would sign somebody in; None where the session has ended."""
     kind = principal.kind
-    mine = select(kind.accounts).where(kind.accounts.c.id == principal.account_id, is_proven(principal, now))
-    account = db.execute(mine).mappings().first()
+    account = accounts.get(db, kind, principal.account_id, is_proven(principal, now))
     if account is None:
         return None
     sessions = select(kind.sessions).where(kind.sessions.c.account_id == principal.account_id)

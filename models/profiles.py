@@ -43,8 +43,7 @@ def ask_contact(
     ago, or the session has ended. Raises ContactTaken.
     """
     kind = principal.kind
-    mine = select(kind.accounts).where(kind.accounts.c.id == principal.account_id, is_proven(principal, now))
-    row = db.execute(mine).mappings().first()
+    row = accounts.get(db, kind, principal.account_id, is_proven(principal, now))
     if row is None:
         return False
     if accounts.find(db, kind, contact, value):

@@ -17,9 +17,8 @@ from handlers.bodies import Text
 from handlers.forms import TAKEN, Form, Typed
 from handlers.letters import make_reset
 from handlers.queries import AccountQuery
-from handlers.sign_in import is_confirmed
 from models import accounts, clock, desk
-from models.accounts import AccountChange, ContactTaken, LastStaff
+from models.accounts import AccountChange, ContactTaken, LastStaff, is_confirmed
 from models.filters import EventFilter, SessionFilter
 from models.languages import N_
 from models.schema import KINDS, Kind, Row

@@ -91,8 +91,8 @@ class EndHandler(ListHandler[SessionQuery]):
         wanted, filters = self._read_wanted()
         database, principal, now, language = self.parts.database, self.principal, clock.now(), self.language
         if wanted is None:
-            wrong = N_("Pick at least one session, and at most 200.") if filters.query else UNREADABLE
-            self.redirect_to(ADDRESS, wrong, tone="wrong")
+            wrong = N_("Pick at least one session, and at most {most}.") if filters.query else UNREADABLE
+            self.redirect_to(ADDRESS, wrong, tone="wrong", most=MOST_PICKED)
             return
         total = await self._count(wanted)
         found = self.must(await desk.list_sessions(database, principal, wanted, now, most=MOST_SHOWN))
