@@ -214,7 +214,8 @@ def make_document() -> Json:
     refresh = _post(
         "refreshTokens", "Signing in", "Get the next tokens", "Refresh", {"refresh": TOKENS["refresh"]},
         {"200": _signed_in(), "401": _refer("responses", "NotValid"), "403": _refer("responses", "Forbidden")},
-        "A refresh token is good once: send the newest. An older one was stolen, and ends its session.",
+        "A refresh token is good once: send the newest. For 30 seconds one that was used gives the same tokens'"
+        " successor again; later it was stolen, and ends its session.",
     )  # fmt: skip
     return {
         "openapi": "3.1.0",

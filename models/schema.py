@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from sqlalchemy import (
+    JSON,
     BigInteger,
     Boolean,
     Column,
@@ -69,6 +70,19 @@ class UTC(TypeDecorator[datetime]):
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
         return None if value is None else clock.from_microseconds(value)
+
+
+class Times(TypeDecorator[list[datetime]]):
+    """Some aware UTC times, as a JSON list of microseconds since 1970; none is NULL."""
+
+    impl = JSON(none_as_null=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: list[datetime] | None, dialect: Dialect) -> list[int] | None:
+        return [clock.to_microseconds(at) for at in value] if value else None
+
+    def process_result_value(self, value: list[int] | None, dialect: Dialect) -> list[datetime]:
+        return [clock.from_microseconds(at) for at in value or ()]
 
 
 # Constraints have names that a migration can speak of.
@@ -198,9 +212,11 @@ def _sessions(name: str, accounts: Table) -> Table:
         _has("created_at", UTC),
         _has("last_seen_at", UTC),
         _has("expires_at", UTC),
-        # Counts the refresh tokens given: only the newest is good, and for a moment the one before it.
+        # Counts the refresh tokens given: the newest is good, and for a moment those before it.
         _has("generation", Integer, default=1),
         _has("refreshed_at", UTC),
+        # When those that may still be good were used, but for the last one.
+        _may("refreshed_before", Times),
         # When the account's password was last given in this session; none: it was started without.
         _may("password_at", UTC),
         # "device": the account had never signed in on it; "country": nor ever from there; "": neither.

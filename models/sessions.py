@@ -40,8 +40,10 @@ from models.tokens import Claims
 
 # How many one write of the background ends: so few that whoever asks meanwhile need not wait for it.
 MOST_AT_ONCE = 25
-# Two tabs, or a lost answer: so long the last refresh token but one gives the same successor again.
+# Two tabs, or a lost answer: so long after its first use a refresh token gives the same successor again.
 GRACE = timedelta(seconds=30)
+# More refreshes of one session within the grace than anybody needs: of those before, it is not known when they were.
+MOST_REFRESHES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -463,8 +465,8 @@ def end_by_link(db: Connection, kind: Kind, session_id: int, origin: Origin, now
 def refresh(db: Connection, claims: Claims, origin: Origin, settings: SessionSettings, now: datetime) -> Started | None:
     """Rotate a session's refresh token. None where the session has ended or its account may do nothing.
 
-    The newest token gives a successor; the one before it, within the grace, the same one; any older one was
-    stolen, from its owner or by him, and ends the session.
+    The newest token gives a successor; one that was used already, within the grace of its first use the same one.
+    Used again later it was stolen, from its owner or by him, and ends the session (RFC 9700, 4.14.2).
     """
     kind = claims.kind
     accounts, columns = kind.accounts.c, kind.sessions.c
@@ -473,13 +475,22 @@ def refresh(db: Connection, claims: Claims, origin: Origin, settings: SessionSet
         .join_from(kind.sessions, kind.accounts, accounts.id == columns.account_id)
         .where(columns.sid == claims.sid, columns.account_id == claims.account_id, is_live(kind, now))
         .where(accounts.disabled_at.is_(None), kind.is_confirmed)
+        # Who is made staff meanwhile waits, and then shortens what is written here.
+        .with_for_update(of=kind.accounts, key_share=True)
     )
-    row = db.execute(found).mappings().first()
-    if row is None or claims.generation > row["generation"]:
-        return None
-    limits = settings.limits(kind, row["staff"])
-    ends_at = row["created_at"] + limits.absolute
-    if claims.generation == row["generation"]:
+    while (row := db.execute(found).mappings().first()) and claims.generation <= row["generation"]:
+        limits = settings.limits(kind, row["staff"])
+        ends_at = row["created_at"] + limits.absolute
+        if claims.generation < row["generation"]:
+            refreshes = _list_refreshes(row)
+            age = row["generation"] - claims.generation
+            if age > len(refreshes) or now - (used_at := refreshes[-age]) > GRACE:
+                end_one(db, kind, row["id"], Cause.THEFT, now, origin=origin)
+                return None
+            account = {key.removeprefix("account_"): value for key, value in row.items() if key.startswith("account_")}
+            successor = {**row, "generation": claims.generation + 1, "refreshed_at": used_at}
+            return Started(kind, account | {"id": claims.account_id}, successor, ends_at)
+        before = _list_refreshes(row)
         # The generation is asked again by the write: of two that came at once one rotates.
         db.execute(
             update(kind.sessions)
@@ -487,18 +498,17 @@ def refresh(db: Connection, claims: Claims, origin: Origin, settings: SessionSet
             .values(
                 generation=columns.generation + 1,
                 refreshed_at=now,
+                refreshed_before=[at for at in before if now - at <= GRACE][-MOST_REFRESHES:],
                 last_seen_at=now,
                 expires_at=min(now + limits.idle, ends_at),
             )
         )
-        row = db.execute(found).mappings().first()
-        if row is None:
-            return None
-    elif claims.generation < row["generation"] - 1 or now - row["refreshed_at"] > GRACE:
-        end_one(db, kind, row["id"], Cause.THEFT, now, origin=origin)
-        return None
-    account = {key.removeprefix("account_"): value for key, value in row.items() if key.startswith("account_")}
-    return Started(kind, account | {"id": claims.account_id}, row, ends_at)
+    return None
+
+
+def _list_refreshes(row: Row) -> list[datetime]:
+    """When a session was refreshed, newest last, as far back as it matters."""
+    return [*row["refreshed_before"], row["refreshed_at"]] if row["generation"] > 1 else []
 
 
 def sweep(db: Connection, kind: Kind, now: datetime, most: int = MOST_AT_ONCE) -> int:

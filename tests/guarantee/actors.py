@@ -13,12 +13,16 @@ from typing import Any
 
 import orjson
 
+from models.sessions import GRACE
 from tests.guarantee.history import Account, Call, History, Session, Stream
 from tests.guarantee.judge import CLOSE_SECONDS
 from tests.guarantee.servers import Server
 from tests.guarantee.wire import Answer, Broken, Connection, NoAnswer
 
 MOST_STREAMS = 40
+# So long after its first use a refresh token surely is good still, and surely is taken for stolen.
+SOON_SECONDS = GRACE.total_seconds() - 10
+LATE_SECONDS = GRACE.total_seconds() + 5
 # What is asked of a session whose end was just answered.
 HUNTED = ("list", "live", "refresh", "detail", "rename")
 
@@ -250,12 +254,13 @@ class Actors:
             return
         session.is_refreshing = True
         try:
-            await asyncio.gather(*(self._refresh("refresh", session, session.refresh) for _ in range(times)))
+            await asyncio.gather(*(self._refresh(session, session.refresh) for _ in range(times)))
         finally:
             session.is_refreshing = False
 
-    async def _refresh(self, act: str, session: Session, token: str) -> None:
+    async def _refresh(self, session: Session, token: str, since: float | None = None, act: str = "refresh") -> None:
         call = self._begin(act, session, value=read_generation(token))
+        call.since = since
         answer = await self._ask(call, "POST", "/auth/token/refresh/", body={"refresh": token})
         if answer and answer.status == 200:
             body = orjson.loads(answer.body)
@@ -263,21 +268,26 @@ class Actors:
             call.body = (body["refresh"], generation)
             if generation > session.generation:
                 session.access, session.refresh, session.generation = body["access"], body["refresh"], generation
+                session.used.append((call.sent, token))
         self._see(call)
 
     async def replay(self, session: Session) -> None:
-        """Use a refresh token again that was used long ago, as a thief would."""
-        if session.is_over or session.is_refreshing:
-            return
-        stolen = session.refresh
+        """Use a refresh token again that was used before: as a slow tab would, or, where that is long ago, a thief."""
         for _ in range(2):
             await self.refresh(session)
-        if session.generation >= read_generation(stolen) + 2 and not session.is_refreshing:
-            session.is_refreshing = True
-            try:
-                await self._refresh("replay", session, stolen)
-            finally:
-                session.is_refreshing = False
+        if session.is_over or session.is_refreshing or not session.used:
+            return
+        since, token = random.choice([session.used[0], random.choice(session.used)])
+        is_late = monotonic() - since > LATE_SECONDS
+        # Between the two it depends on how long a request takes.
+        if not is_late and monotonic() - since > SOON_SECONDS:
+            return
+        session.is_refreshing = True
+        try:
+            await self._refresh(session, token, since, "replay" if is_late else "refresh")
+        finally:
+            session.is_refreshing = False
+        if is_late:
             await self._hunt([session])
 
     async def rename(self, session: Session, target: Session) -> None:

@@ -41,6 +41,8 @@ class Session:
     # As far as the actors know; the judge asks the history.
     is_over: bool = False
     is_refreshing: bool = False
+    # The refresh tokens that were used, and when each was first: when that was sent.
+    used: list[tuple[float, str]] = field(default_factory=list)
 
     @property
     def key(self) -> Key:
@@ -62,6 +64,8 @@ class Call:
     target: Session | None = None
     # What was sent that matters: a name, a password, a refresh token's generation, whether to disable.
     value: Any = None
+    # When the refresh token that is used again was used first.
+    since: float | None = None
     status: int | None = None
     answered: float = float("inf")
     body: Any = None

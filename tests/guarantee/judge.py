@@ -243,16 +243,21 @@ def _cause(call: Call) -> str:
     return "owner" if call.by and call.target and call.by.account is call.target.account else "staff"
 
 
+def _is_in_jump(history: History, call: Call) -> bool:
+    """Whether the clock was set between the first use of a refresh token and this one."""
+    since = (call.since or call.sent) - 0.1
+    return any(name == "clock" and since < at < call.answered + 0.1 for at, name in history.faults)
+
+
 def _check_causes(history: History, ledger: Ledger, most: int) -> Iterator[Violation]:
     """Each end in the log was asked for, and as many as were answered."""
     answered: Counter[tuple[Key, str]] = Counter()
     maybe: set[tuple[Key, str]] = set()
     asked: set[tuple[Key, str]] = set()
     stolen: set[Key] = set()
-    jumps = [at for at, name in history.faults if name == "clock"]
     for call in history.calls:
         account = call.account or (call.by.account if call.by else None)
-        if account is None or not (call.is_done or call.is_unknown or call.act == "replay"):
+        if account is None or not (call.is_done or call.is_unknown or call.since):
             continue
         if call.act in ("end", "sign out") and call.target:
             named = (call.target.account.key, _cause(call))
@@ -265,11 +270,11 @@ def _check_causes(history: History, ledger: Ledger, most: int) -> Iterator[Viola
                 asked.add((account.key, "disabled" if call.act == "disable" else "password"))
             elif call.act == "start":
                 asked.add((account.key, "replaced"))
-            elif call.act in ("refresh", "replay") and call.by:
+            elif call.by and (
+                call.act == "replay" or (call.act == "refresh" and (call.is_unknown or _is_in_jump(history, call)))
+            ):
                 # A refresh that nobody heard of may be carried out late, and then looks like a thief's.
-                in_jump = any(call.sent - 0.1 < at < call.answered + 0.1 for at in jumps)
-                if call.act == "replay" or call.is_unknown or in_jump:
-                    stolen.add(call.by.key)
+                stolen.add(call.by.key)
             continue
         if call.is_unknown:
             maybe.add(named)
@@ -311,7 +316,7 @@ def _check_refreshes(history: History, ledger: Ledger) -> Iterator[Violation]:
             known[call.by.key] = max(known[call.by.key], generation)
             if generation != call.value + 1:
                 yield Violation("a successor that is not the next", f"{call}: {call.value} gave {generation}")
-            if call.act == "replay":
+            if call.act == "replay" and not _is_in_jump(history, call):
                 yield Violation("a stolen token was good", str(call))
         elif call.is_unknown:
             maybe[call.by.key].add(call.value + 1)

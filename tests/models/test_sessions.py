@@ -24,7 +24,7 @@ from models.keys import Key, KeySet
 from models.origins import Origin
 from models.principals import Principal
 from models.schema import CLIENT, CUTOFFS, EVENTS, KINDS, KNOWN_DEVICES, USER, Kind, Row
-from models.sessions import GRACE, Started
+from models.sessions import GRACE, MOST_REFRESHES, Started
 from models.settings import ClientLimits, Limits, SessionSettings, StaffLimits, UserLimits
 from models.tokens import Claims
 from tests.conftest import open_database
@@ -535,7 +535,7 @@ def test_each_refresh_gives_a_new_generation(store: Store, kind: Kind, account: 
     assert store.read(get_ends, kind, account) == []
 
 
-def test_within_the_grace_the_last_token_but_one_gives_the_same_successor(
+def test_within_the_grace_a_token_that_was_used_gives_the_same_successor(
     store: Store, kind: Kind, account: Row
 ) -> None:
     started = start(store, kind, account)
@@ -563,14 +563,49 @@ def test_past_the_grace_it_is_theft_and_ends_the_session(store: Store, kind: Kin
     assert store.read(get_ends, kind, account) == [(started.session["id"], "theft")]
 
 
-def test_an_older_token_is_theft_at_once(store: Store, kind: Kind, account: Row) -> None:
-    started = start(store, kind, account)
-    for generation in (1, 2):
-        store.write(sessions.refresh, claims_of(started, generation), ORIGIN, SETTINGS, NOW)
+def test_each_token_has_its_own_grace_whatever_was_refreshed_since(store: Store, kind: Kind, account: Row) -> None:
+    started, tenth = start(store, kind, account), GRACE / 10
 
+    def refresh(generation: int, tenths: int) -> Started | None:
+        at = NOW + tenths * tenth
+        refreshed: Started | None = store.write(sessions.refresh, claims_of(started, generation), ORIGIN, SETTINGS, at)
+        return refreshed
+
+    first = {generation: refresh(generation, 4 * generation) for generation in (1, 2, 3)}
+
+    for generation, tenths in ((1, 12), (2, 12), (1, 14), (3, 18), (2, 18)):
+        again, was = refresh(generation, tenths), first[generation]
+        assert again
+        assert was
+        for name in ("id", "sid", "generation", "refreshed_at"):
+            assert again.session[name] == was.session[name]
+    assert store.read(get_ends, kind, account) == []
+    # What was used too long ago is forgotten, or known to be so.
+    assert refresh(4, 20)
+    assert store.read(get_live, kind, account)[0]["generation"] == 5
+    assert refresh(1, 20) is None
+    assert store.read(get_ends, kind, account) == [(started.session["id"], "theft")]
+
+
+def test_of_a_flood_of_refreshes_the_last_are_known(store: Store, kind: Kind, account: Row) -> None:
+    started = start(store, kind, account)
+    for generation in range(1, MOST_REFRESHES + 3):
+        assert store.write(sessions.refresh, claims_of(started, generation), ORIGIN, SETTINGS, NOW)
+    (row,) = store.read(get_live, kind, account)
+    assert len(row["refreshed_before"]) == MOST_REFRESHES
+
+    assert store.write(sessions.refresh, claims_of(started, 2), ORIGIN, SETTINGS, NOW).session["generation"] == 3
     assert store.write(sessions.refresh, claims_of(started, 1), ORIGIN, SETTINGS, NOW) is None
 
-    assert store.read(get_ends, kind, account) == [(started.session["id"], "theft")]
+
+@pytest.mark.parametrize("generation", [0, -1])
+def test_a_generation_that_never_was_is_theft(store: Store, kind: Kind, account: Row, generation: int) -> None:
+    for refreshes in range(3):
+        started = start(store, kind, account)
+        for number in range(refreshes):
+            store.write(sessions.refresh, claims_of(started, 1 + number), ORIGIN, SETTINGS, NOW)
+        assert store.write(sessions.refresh, claims_of(started, generation), ORIGIN, SETTINGS, NOW) is None
+    assert [cause for _, cause in store.read(get_ends, kind, account)] == ["theft"] * 3
 
 
 def test_a_token_that_was_not_given_yet_is_refused_and_ends_nothing(store: Store, kind: Kind, account: Row) -> None:
