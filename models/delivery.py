@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+from collections.abc import Callable
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
+from functools import cache
 
 import structlog
 
@@ -31,6 +34,7 @@ class Delivery(Chore):
         self._keys = keys
         self._mail = mail
         self._sms = sms
+        self._loading = asyncio.Lock()
         super().__init__("messages", LOOK_SECONDS, self._send_all)
 
     async def _send_all(self) -> None:
@@ -70,7 +74,7 @@ class Delivery(Chore):
         if not self._mail.host:
             _write_to_log(letter, "mail.host")
             return
-        # Not before there is a mail to send: a mail server may never be configured.
+        tls = await self._load(load_for_mail)
         import aiosmtplib
 
         message = EmailMessage()
@@ -89,6 +93,7 @@ class Delivery(Chore):
             password=self._mail.password.get_secret_value() or None,
             use_tls=self._mail.security == "tls",
             start_tls=self._mail.security == "starttls",
+            tls_context=tls,
             timeout=TIMEOUT_SECONDS,
         )
 
@@ -96,7 +101,7 @@ class Delivery(Chore):
         if not self._sms.address:
             _write_to_log(letter, "sms.address")
             return
-        # As above.
+        tls = await self._load(load_for_sms)
         import httpx
 
         # One pass over each field: a text that itself says "{phone}" stays as it is.
@@ -104,12 +109,36 @@ class Delivery(Chore):
         body = {name: _fill(template, values) for name, template in self._sms.body.items()}
         name, _, value = self._sms.header.get_secret_value().partition(":")
         headers = {name.strip(): value.strip()} if name else {}
-        async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, headers=headers) as client:
+        async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, headers=headers, verify=tls) as client:
             if self._sms.format == "json":
                 response = await client.post(self._sms.address, json=body)
             else:
                 response = await client.post(self._sms.address, data=body)
         response.raise_for_status()
+
+    async def _load(self, load: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+        """What `load` gives, which the first who asks waits for, and the loop does not."""
+        async with self._loading:
+            return await asyncio.to_thread(load)
+
+
+# Each takes as long as some hundred requests, and may never be needed.
+
+
+@cache
+def load_for_mail() -> ssl.SSLContext:
+    """Whose certificates mail servers are known by; with it aiosmtplib is imported."""
+    import aiosmtplib  # noqa: F401
+
+    return ssl.create_default_context()
+
+
+@cache
+def load_for_sms() -> ssl.SSLContext:
+    """Whose certificates gateways are known by; with it httpx is imported."""
+    import httpx
+
+    return httpx.create_ssl_context()
 
 
 def _fill(template: str, values: dict[str, str]) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import subprocess
+import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+import httpx
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP
@@ -204,6 +207,28 @@ async def test_an_sms_is_posted_as_json_with_the_gateways_header(post: Post) -> 
     assert request.headers["Content-Type"] == "application/json"
     assert json.loads(request.body) == {"to": SMS.recipient, "text": f"<{SMS.text}>", "from": "Sessions"}
     assert not await post.waiting()
+
+
+@with_post
+async def test_who_is_trusted_is_read_once_and_not_by_the_loop(post: Post) -> None:
+    loop = threading.get_ident()
+    delivery.load_for_sms.cache_clear()
+    readers: list[int] = []
+    read_certificates = httpx.create_ssl_context
+
+    def read() -> ssl.SSLContext:
+        readers.append(threading.get_ident())
+        return read_certificates()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(httpx, "create_ssl_context", read)
+        await post.queue(*[SMS] * 3)
+        assert await post.deliver().send_due() == 3
+        await post.queue(SMS)
+        assert await post.deliver().send_due() == 1
+    assert len(post.gateway.requests) == 4
+    assert len(readers) == 1
+    assert readers[0] != loop
 
 
 @with_post
