@@ -47,6 +47,10 @@ class TooWide(Exception):
     """A search that finds more than MOST_ACCOUNTS accounts."""
 
 
+class NoLongerStaff(Exception):
+    """Whoever is read to has lost the role, or the session."""
+
+
 # Sessions.
 
 
@@ -436,11 +440,16 @@ async def list_events(
 async def stream_events(
     database: Database, principal: Principal, sought: EventFilter, now: datetime, most: int = MOST_STREAMED
 ) -> AsyncIterator[list[Row]]:
-    """All that is sought, newest first, `most` at a time, as `list_events` gives them; ends where he may not."""
+    """All that is sought, newest first, `most` at a time, as `list_events` gives them.
+
+    Raises NoLongerStaff where the principal may not see them, or not the rest of them.
+    """
     place = Place()
     while rows := await database.scan(_read_some_events, principal, sought, now, place, most):
         yield rows
         place = Place(_event_key(rows[-1]))
+    if rows is None:
+        raise NoLongerStaff
 
 
 def _event_key(row: Row) -> Cursor:
@@ -449,8 +458,10 @@ def _event_key(row: Row) -> Cursor:
 
 def _read_some_events(
     db: Connection, principal: Principal, sought: EventFilter, now: datetime, place: Place, most: int
-) -> list[Row]:
-    return _find_events(db, principal, sought, now, place, most, _plan_events(db, sought.terms()))
+) -> list[Row] | None:
+    """None where the principal may not see them."""
+    rows = _find_events(db, principal, sought, now, place, most, _plan_events(db, sought.terms()))
+    return rows if rows or db.scalar(select(may_see(principal, now))) else None
 
 
 def _read_events(

@@ -22,6 +22,7 @@ from handlers.admin.people import DESK, name_account
 from handlers.admin.sessions import KIND_NAMES
 from handlers.admin.staff import ListHandler
 from handlers.admin.words import CAUSES, LOGGED, TYPES
+from handlers.base import forbidden
 from handlers.languages import Language
 from handlers.queries import EventQuery
 from models import clock, desk
@@ -138,6 +139,8 @@ class DownloadHandler(ListHandler[EventQuery]):
                 await self.flush()
         except StreamClosedError:
             return
+        except desk.NoLongerStaff:
+            raise forbidden() from None
         self.finish()
 
     def send_error(self, status_code: int = 500, **kwargs: Any) -> None:

@@ -14,14 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, update
 
 from handlers.admin.log import COLUMNS, write_csv
 from handlers.admin.words import CAUSES, LOGGED, TYPES
 from handlers.pages import render_icon
 from models import clock
 from models.events import Cause, Type
-from models.schema import EVENTS
+from models.schema import EVENTS, USERS
 from tests.conftest import Account, House, Server, start_server, wait_until
 from tests.handlers.desks import Staff, staff_at
 
@@ -167,6 +167,16 @@ def test_a_file_that_breaks_off_is_not_taken_for_whole(
             take(taking)
         file.with_name("away").rename(file)
         wait_until(lambda: house.client.get("/readyz").status_code == 200)
+
+
+@pytest.mark.long
+def test_whoever_is_staff_no_longer_gets_no_more_and_is_told_that_there_was(
+    make_url: Callable[[str], str], tmp_path: Path
+) -> None:
+    with taking_slowly(tmp_path, make_url("sqlite")) as (_, house, taking):
+        house.write(lambda db: db.execute(update(USERS).values(is_staff=False, is_viewer=False)) and None)
+        with pytest.raises(ConnectionResetError):
+            take(taking)
 
 
 @pytest.mark.long

@@ -524,7 +524,8 @@ def test_whoever_has_no_such_role_sees_nothing(filled: Desk, role: Any) -> None:
     async def stream() -> list[Any]:
         return [rows async for rows in desk.stream_events(database, stranger, EventFilter(), NOW)]
 
-    assert filled.run(stream()) == []
+    with pytest.raises(desk.NoLongerStaff):
+        filled.run(stream())
 
 
 def read_counts(db: Connection) -> tuple[dict[tuple[str, ...], int], dict[tuple[Any, ...], int]]:
