@@ -41,14 +41,13 @@ from handlers.listening import Listening
 from handlers.live import BEAT_SECONDS
 from handlers.operations import TooLargeHandler, UnfitHandler, UnknownHandler
 from handlers.requests import RequestLog
-from models import accounts, clock, counts, guesses, keys, restores, sessions
+from models import accounts, clock, counts, guesses, jobs, keys, restores, sessions
 from models import settings as settings_
 from models.activity import Activity
 from models.chores import Chore
 from models.contacts import normalise_email, normalise_phone
 from models.database import Database, DatabaseUnavailable, P, Query
 from models.delivery import Delivery
-from models.jobs import Jobs
 from models.migrating import NewerTables
 from models.origins import make_origin
 from models.passwords import Passwords, WeakPassword
@@ -124,7 +123,7 @@ def open_parts(settings: Settings) -> Parts:
         activity=Activity(database, settings.sessions),
         delivery=Delivery(database, key_set, settings.mail, settings.sms),
         tail=Tail(database),
-        jobs=Jobs(database),
+        jobs=jobs.Jobs(database),
     )
 
 
@@ -268,12 +267,13 @@ async def fold(database: Database) -> None:
 
 
 def forgetting(database: Database, settings: Settings) -> Callable[[], Awaitable[None]]:
-    """What deletes old events, and takes addresses that are kept no longer out of the others and out of sessions."""
+    """What deletes old events and jobs, and takes addresses that are kept no longer out of what stays."""
     retention = Retention()
 
     async def forget() -> None:
         if since := settings.events.since(clock.now()):
             await repeat(database, counts.forget_events, since, FORGET_MOST)
+            await repeat(database, jobs.forget, since, FORGET_MOST)
         if settings.events.keep_addresses is not None:
             before = clock.now() - settings.events.keep_addresses
             for table in ADDRESSES:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from models import clock, desk, sessions
 from models.chores import Chore
@@ -71,6 +71,12 @@ def list_latest(db: Connection, principal: Principal, most: int, now: datetime) 
         return None
     found = select(JOBS).where(may_see(principal, now)).order_by(JOBS.c.id.desc()).limit(most)
     return [_show(row) for row in db.execute(found).mappings()]
+
+
+def forget(db: Connection, before: datetime, most: int) -> int:
+    """Delete up to `most` of the jobs that were finished before `before`; how many those were."""
+    old = select(JOBS.c.id).where(JOBS.c.finished_at < before).order_by(JOBS.c.id).limit(most)
+    return db.execute(delete(JOBS).where(JOBS.c.id.in_(old.scalar_subquery()))).rowcount
 
 
 def _show(row: Row) -> Row:

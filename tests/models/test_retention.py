@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
-from models import accounts, clock, events
+from models import accounts, clock, events, jobs
 from models.events import Type
 from models.networks import make_key
 from models.origins import Origin
@@ -76,6 +76,24 @@ def test_addresses_of_old_jobs_go_and_all_else_of_them_stays(house: House) -> No
         lambda db: db.execute(select(JOBS.c.id, JOBS.c.ip, JOBS.c.country, JOBS.c.by_id)).all()
     )}  # fmt: skip
     assert (kept[old], kept[young]) == (("", "DE", 1), ("192.0.2.1", "DE", 1))
+
+
+def test_old_jobs_that_are_finished_go(house: House) -> None:
+    ages = {"old": NOW - 3000 * DAY, "older": NOW - 3001 * DAY, "young": NOW - 2000 * DAY, "open": None}
+
+    def write(db: Connection) -> dict[str, int]:
+        shared = {"filter": "{}", "by_id": 1, "total": 0, "ip": "", "country": "", "created_at": NOW}
+        # Nobody takes it up.
+        shared["taken_until"] = NOW + 1000 * DAY
+        made = insert(JOBS).returning(JOBS.c.id)
+        return {name: db.execute(made.values(shared | {"finished_at": at})).scalar_one() for name, at in ages.items()}
+
+    ids = house.write(write)
+    before = NOW - 2500 * DAY
+    assert [house.write(jobs.forget, before, 1) for _ in range(3)] == [1, 1, 0]
+    kept = house.read(lambda db: set(db.scalars(select(JOBS.c.id))))
+    assert {name for name, number in ids.items() if number in kept} == {"young", "open"}
+    house.write(lambda db: db.execute(delete(JOBS).where(JOBS.c.id == ids["open"])) and None)
 
 
 def test_nothing_that_holds_an_address_is_left_out() -> None:
