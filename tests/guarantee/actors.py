@@ -272,16 +272,21 @@ class Actors:
         self._see(call)
 
     async def replay(self, session: Session) -> None:
-        """Use a refresh token again that was used before: as a slow tab would, or, where that is long ago, a thief."""
-        for _ in range(2):
-            await self.refresh(session)
-        if session.is_over or session.is_refreshing or not session.used:
+        """Use a refresh token again: as a slow tab would, or, where it was used long ago, as a thief."""
+        is_late = random.random() < 0.5
+        if is_late:
+            living = [one for account in self._accounts for one in account.sessions if not one.is_over and one.used]
+            session = random.choice([one for one in living if monotonic() - one.used[0][0] > LATE_SECONDS] or [session])
+        else:
+            for _ in range(2):
+                await self.refresh(session)
+        now = monotonic()
+        late = [one for one in session.used if now - one[0] > LATE_SECONDS]
+        # Between the two times it depends on how long a request takes.
+        used = late if is_late else [one for one in session.used if now - one[0] < SOON_SECONDS]
+        if session.is_over or session.is_refreshing or not used:
             return
-        since, token = random.choice([session.used[0], random.choice(session.used)])
-        is_late = monotonic() - since > LATE_SECONDS
-        # Between the two it depends on how long a request takes.
-        if not is_late and monotonic() - since > SOON_SECONDS:
-            return
+        since, token = random.choice(used)
         session.is_refreshing = True
         try:
             await self._refresh(session, token, since, "replay" if is_late else "refresh")
