@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from functools import cache
+from itertools import islice, takewhile
 from typing import Any
 
 from sqlalchemy import (
@@ -470,45 +471,43 @@ def refresh(db: Connection, claims: Claims, origin: Origin, settings: SessionSet
     """
     kind = claims.kind
     accounts, columns = kind.accounts.c, kind.sessions.c
+    # The account first, and read after it: whoever changes what it or its sessions may do has done so, or waits.
+    db.execute(select(accounts.id).where(accounts.id == claims.account_id).with_for_update(key_share=True))
     found = (
         select(*columns, *_prefixed(kind), has_limits_of_staff(kind).label("staff"))
         .join_from(kind.sessions, kind.accounts, accounts.id == columns.account_id)
         .where(columns.sid == claims.sid, columns.account_id == claims.account_id, is_live(kind, now))
         .where(accounts.disabled_at.is_(None), kind.is_confirmed)
-        # Who is made staff meanwhile waits, and then shortens what is written here.
-        .with_for_update(of=kind.accounts, key_share=True)
     )
-    while (row := db.execute(found).mappings().first()) and claims.generation <= row["generation"]:
-        limits = settings.limits(kind, row["staff"])
-        ends_at = row["created_at"] + limits.absolute
-        if claims.generation < row["generation"]:
-            refreshes = _list_refreshes(row)
-            age = row["generation"] - claims.generation
-            if age > len(refreshes) or now - (used_at := refreshes[-age]) > GRACE:
-                end_one(db, kind, row["id"], Cause.THEFT, now, origin=origin)
-                return None
-            account = {key.removeprefix("account_"): value for key, value in row.items() if key.startswith("account_")}
-            successor = {**row, "generation": claims.generation + 1, "refreshed_at": used_at}
-            return Started(kind, account | {"id": claims.account_id}, successor, ends_at)
-        before = _list_refreshes(row)
-        # The generation is asked again by the write: of two that came at once one rotates.
-        db.execute(
-            update(kind.sessions)
-            .where(columns.id == row["id"], columns.generation == claims.generation)
-            .values(
-                generation=columns.generation + 1,
-                refreshed_at=now,
-                refreshed_before=[at for at in before if now - at <= GRACE][-MOST_REFRESHES:],
-                last_seen_at=now,
-                expires_at=min(now + limits.idle, ends_at),
-            )
-        )
-    return None
-
-
-def _list_refreshes(row: Row) -> list[datetime]:
-    """When a session was refreshed, newest last, as far back as it matters."""
-    return [*row["refreshed_before"], row["refreshed_at"]] if row["generation"] > 1 else []
+    row = db.execute(found).mappings().first()
+    if row is None or claims.generation > row["generation"]:
+        return None
+    limits = settings.limits(kind, row["staff"])
+    ends_at = row["created_at"] + limits.absolute
+    refreshes = [*row["refreshed_before"], row["refreshed_at"]] if row["generation"] > 1 else []
+    session: dict[str, Any] = {**row, "generation": claims.generation + 1}
+    if claims.generation == row["generation"]:
+        latest = takewhile(lambda at: now - at <= GRACE, reversed(refreshes))
+        changed = {
+            "generation": claims.generation + 1,
+            "refreshed_at": now,
+            "refreshed_before": list(islice(latest, MOST_REFRESHES))[::-1],
+            "last_seen_at": now,
+            "expires_at": min(now + limits.idle, ends_at),
+        }
+        db.execute(update(kind.sessions).where(columns.id == row["id"]).values(changed))
+        session |= changed
+    else:
+        age = row["generation"] - claims.generation
+        if age > len(refreshes) > MOST_REFRESHES and now - refreshes[0] <= GRACE:
+            # It may have been used a moment ago: there were too many since to know.
+            return None
+        if age > len(refreshes) or now - refreshes[-age] > GRACE:
+            end_one(db, kind, row["id"], Cause.THEFT, now, origin=origin)
+            return None
+        session["refreshed_at"] = refreshes[-age]
+    account = {key.removeprefix("account_"): value for key, value in row.items() if key.startswith("account_")}
+    return Started(kind, account | {"id": claims.account_id}, session, ends_at)
 
 
 def sweep(db: Connection, kind: Kind, now: datetime, most: int = MOST_AT_ONCE) -> int:

@@ -595,7 +595,23 @@ def test_of_a_flood_of_refreshes_the_last_are_known(store: Store, kind: Kind, ac
     assert len(row["refreshed_before"]) == MOST_REFRESHES
 
     assert store.write(sessions.refresh, claims_of(started, 2), ORIGIN, SETTINGS, NOW).session["generation"] == 3
-    assert store.write(sessions.refresh, claims_of(started, 1), ORIGIN, SETTINGS, NOW) is None
+    # It can't be known whether it was used just now: refused, and nobody is a thief.
+    assert store.write(sessions.refresh, claims_of(started, 1), ORIGIN, SETTINGS, NOW + GRACE) is None
+    assert live_ids(store, kind, account) == ids_of(started)
+    assert store.write(sessions.refresh, claims_of(started, 1), ORIGIN, SETTINGS, NOW + GRACE + MICROSECOND) is None
+    assert store.read(get_ends, kind, account) == [(started.session["id"], "theft")]
+
+
+def test_a_clock_that_was_set_back_hides_no_thief_of_what_was_used_since(
+    store: Store, kind: Kind, account: Row
+) -> None:
+    started = start(store, kind, account)
+    for generation, at in ((1, NOW + HOUR), (2, NOW), (3, NOW + MINUTE)):
+        assert store.write(sessions.refresh, claims_of(started, generation), ORIGIN, SETTINGS, at)
+
+    assert store.write(sessions.refresh, claims_of(started, 2), ORIGIN, SETTINGS, NOW + MINUTE) is None
+
+    assert store.read(get_ends, kind, account) == [(started.session["id"], "theft")]
 
 
 @pytest.mark.parametrize("generation", [0, -1])
