@@ -54,7 +54,7 @@ from models.passwords import Passwords, WeakPassword
 from models.places import Places
 from models.retention import ADDRESSES, Retention
 from models.schema import KINDS, Kind
-from models.settings import InvalidSettings, LogSettings, Settings
+from models.settings import LARGEST_PORT, MOST_WORKERS, InvalidSettings, LogSettings, Settings
 from models.sqlite import SQLiteDatabase
 from models.tail import Tail
 from models.tokens import LARGEST_ID, Tokens
@@ -278,6 +278,8 @@ def forgetting(database: Database, settings: Settings) -> Callable[[], Awaitable
             before = clock.now() - settings.events.keep_addresses
             for table in ADDRESSES:
                 await repeat(database, retention.forget, table, before)
+            # What was asked for may name an address too.
+            await repeat(database, jobs.forget, before, FORGET_MOST)
 
     return forget
 
@@ -338,6 +340,17 @@ def configure_logging(settings: LogSettings) -> None:
     )
 
 
+def _number(largest: int) -> Callable[[str], int]:
+    """Reads a number from 0 on."""
+
+    def read(text: str) -> int:
+        if text.isascii() and text.isdigit() and len(text) < 10 and int(text) <= largest:
+            return int(text)
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to {largest}, not {text!r}")
+
+    return read
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The commands of `server.py` and what they take."""
     common = argparse.ArgumentParser(add_help=False)
@@ -346,8 +359,12 @@ def make_parser() -> argparse.ArgumentParser:
     )
     serving = argparse.ArgumentParser(add_help=False)
     serving.add_argument("--host", help="the address to listen on (server.host)")
-    serving.add_argument("--port", type=int, help="the port to listen on, 0 for a free one (server.port)")
-    serving.add_argument("--workers", type=int, help="processes that answer, 0 for one a core (server.workers)")
+    serving.add_argument(
+        "--port", type=_number(LARGEST_PORT), help="the port to listen on, 0 for a free one (server.port)"
+    )
+    serving.add_argument(
+        "--workers", type=_number(MOST_WORKERS), help="processes that answer, 0 for one a core (server.workers)"
+    )
     serving.add_argument("--inherit", default="", help=argparse.SUPPRESS)
     account = argparse.ArgumentParser(add_help=False)
     account.add_argument("--phone", help="in international form, +79137779135")

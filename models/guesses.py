@@ -31,6 +31,9 @@ T = TypeVar("T")
 
 # An IPv6 customer has at least this network to himself, and 2^64 addresses in it.
 IPV6_PREFIX = 64
+# So far servers' clocks may be apart. What is later than that was written before a clock was set back: it would count
+# until that time has come.
+SKEW = timedelta(minutes=1)
 
 
 class Purpose(StrEnum):
@@ -262,7 +265,7 @@ def _wait(db: Connection, column: str, value: str, free: int, settings: GuessSet
     """How long the next try waits by one of its two counts."""
     tries = union_all(
         *(
-            select(table.c.at).where(table.c[column] == value, table.c.at > now - settings.forget)
+            select(table.c.at).where(table.c[column] == value, table.c.at.between(now - settings.forget, now + SKEW))
             for table in (EVENTS, GUESSES)
         )
     ).subquery()
@@ -273,7 +276,6 @@ def _wait(db: Connection, column: str, value: str, free: int, settings: GuessSet
         return timedelta()
     longest = timedelta(seconds=settings.longest_wait_seconds)
     wait = timedelta(seconds=settings.first_wait_seconds) * 2 ** min(count - free, 30)
-    # A clock that was set back does not make it longer.
     left: timedelta = last + min(wait, longest) - now
     return min(left, longest)
 

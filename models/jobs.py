@@ -91,7 +91,8 @@ def _show(row: Row) -> Row:
 def _take(db: Connection, now: datetime) -> Row | None:
     """The oldest job that nobody works on, which is ours until the lease is over."""
     columns = JOBS.c
-    is_free = columns.taken_until.is_(None) | (columns.taken_until <= now)
+    # None is taken for longer: one that is was taken before the clock was set back.
+    is_free = columns.taken_until.is_(None) | (columns.taken_until <= now) | (columns.taken_until > now + LEASE)
     free = select(columns.id).where(columns.finished_at.is_(None), is_free).order_by(columns.id).limit(1)
     return (
         db.execute(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, or_, select, update
 
 from models.keys import KeySet
 from models.schema import MESSAGES
@@ -54,10 +54,12 @@ def queue(db: Connection, keys: KeySet, letter: Letter, now: datetime) -> None:
 def take(db: Connection, keys: KeySet, now: datetime, most: int) -> list[Taken]:
     """Up to `most` letters that are due; nobody else takes them before the lease is over."""
     columns = MESSAGES.c
-    due = select(columns.id).where(columns.due_at <= now).order_by(columns.due_at).limit(most)
+    # No letter waits longer: one that would was queued before the clock was set back.
+    is_due = or_(columns.due_at <= now, columns.due_at > now + max(LEASE, LONGEST_WAIT))
+    due = select(columns.id).where(is_due).order_by(columns.due_at).limit(most)
     rows = db.execute(
         update(MESSAGES)
-        .where(columns.id.in_(due.with_for_update(skip_locked=True).scalar_subquery()), columns.due_at <= now)
+        .where(columns.id.in_(due.with_for_update(skip_locked=True).scalar_subquery()), is_due)
         .values(due_at=now + LEASE, attempts=columns.attempts + 1)
         .returning(*columns)
     ).all()

@@ -53,8 +53,12 @@ class Memory:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         # Written aside and moved into place: several workers do so.
         draft = self._file.with_name(f".{self._file.name}.{secrets.token_hex(8)}")
-        draft.write_text(json.dumps(everything))
-        draft.replace(self._file)
+        try:
+            draft.write_text(json.dumps(everything))
+            draft.replace(self._file)
+        except OSError:
+            draft.unlink(missing_ok=True)
+            raise
         self._kept = seen
 
     def _read_all(self) -> dict[str, list[int]]:

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Table, select, update
 
-from models.schema import EVENTS, JOBS, KINDS
+from models.schema import EVENTS, KINDS
 
 # How many rows one write looks at: others wait for it.
 STEP = 200
@@ -14,7 +14,6 @@ STEP = 200
 ADDRESSES: dict[Table, tuple[str, dict[str, str | None]]] = {
     EVENTS: ("at", {"ip": None, "ip_key": None, "network": None}),
     **{kind.sessions: ("created_at", {"ip": "", "ip_key": None}) for kind in KINDS.values()},
-    JOBS: ("created_at", {"ip": ""}),
 }
 
 
@@ -34,7 +33,7 @@ def forget_some(db: Connection, table: Table, after: int, before: datetime) -> i
 
 
 class Retention:
-    """Goes through events, sessions and jobs from the oldest on, and goes on where it was."""
+    """Goes through events and sessions from the oldest on, and goes on where it was."""
 
     def __init__(self) -> None:
         self.done = dict.fromkeys(ADDRESSES, 0)

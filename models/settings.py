@@ -28,6 +28,8 @@ from pydantic_settings import (
     SettingsConfigDict,
     SettingsError,
 )
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from models.schema import Kind
 
@@ -55,7 +57,9 @@ def _like(pattern: str, example: str) -> AfterValidator:
 
 Integer = Annotated[int, BeforeValidator(_is_number)]
 Positive = Annotated[Integer, Field(gt=0, le=10_000_000)]
-Port = Annotated[Integer, Field(ge=0, le=65535)]
+LARGEST_PORT = 65535
+Port = Annotated[Integer, Field(ge=0, le=LARGEST_PORT)]
+MOST_WORKERS = 256
 Algorithm = Literal["HS256", "HS384", "HS512"]
 
 # RFC 7518, section 3.2: a key at least as long as the hash.
@@ -98,12 +102,12 @@ class Server(Section):
 
     host: str = "127.0.0.1"
     port: Port = 8888
-    workers: Annotated[Integer, Field(ge=0, le=256)] = 0
-    address: Annotated[str, _like(r"(https?://[^/\s]+)?", "https://sessions.example.com")] = ""
+    workers: Annotated[Integer, Field(ge=0, le=MOST_WORKERS)] = 0
+    address: Annotated[str, _like(r"(https?://[^/?#\s]+)?", "https://sessions.example.com")] = ""
     hosts: tuple[Annotated[str, _like(r"[^/\s:]+|\[[0-9A-Fa-f:.]+\]", "sessions.example.com")], ...] = ()
-    origins: tuple[Annotated[str, _like(r"https?://[^/\s]+", "https://shop.example.com")], ...] = ()
+    origins: tuple[Annotated[str, _like(r"https?://[^/?#\s]+", "https://shop.example.com")], ...] = ()
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
-    hsts: str = "max-age=31536000; includeSubDomains"
+    hsts: Annotated[str, _like(r"[ -~]*", "max-age=31536000")] = "max-age=31536000; includeSubDomains"
     header_bytes: Annotated[Integer, Field(ge=8192, le=1_048_576)] = 131_072
     url_bytes: Annotated[Integer, Field(ge=1024, le=65_536)] = 8192
     body_bytes: Annotated[Integer, Field(ge=16_384, le=1_048_576)] = 65_536
@@ -124,7 +128,13 @@ class DatabaseSettings(Section):
 
     @model_validator(mode="after")
     def check_url(self) -> Self:
-        if not self.url.get_secret_value().startswith(("sqlite:///", "postgresql://")):
+        text = self.url.get_secret_value()
+        try:
+            url = make_url(text)
+        except (ArgumentError, ValueError):
+            url = None
+        is_file = text.startswith("sqlite:///") and url and url.database not in (None, "", ":memory:") and not url.query
+        if not url or not (is_file or text.startswith("postgresql://")):
             raise ValueError("url: expected sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME")
         return self
 
@@ -293,7 +303,9 @@ class MailSettings(Section):
     security: Literal["starttls", "tls", "none"] = "starttls"
     username: str = ""
     password: SecretStr = SecretStr("")
-    sender: str = "Sessions <sessions@localhost>"
+    sender: Annotated[str, _like(r"[^\r\n]*[^\s<>@]+@[^\s<>@]+>?", "Sessions <sessions@example.com>")] = (
+        "Sessions <sessions@localhost>"
+    )
 
 
 class SmsSettings(Section):
@@ -304,12 +316,13 @@ class SmsSettings(Section):
     address: Annotated[str, _like(r"(https?://\S+)?", "https://gateway.example.com/send")] = ""
     header: SecretStr = SecretStr("")
     format: Literal["json", "form"] = "json"
-    body: dict[str, str] = {"to": "{phone}", "text": "{text}"}
+    body: Annotated[dict[str, str], Field(min_length=1)] = {"to": "{phone}", "text": "{text}"}
 
     @model_validator(mode="after")
     def check_header(self) -> Self:
         header = self.header.get_secret_value()
-        if header and not header.partition(":")[2].strip():
+        # RFC 9110, section 5.
+        if header and not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[ \t]*[!-~]([ -~]*[!-~])?", header):
             raise ValueError("header: expected NAME: VALUE")
         return self
 
@@ -318,6 +331,12 @@ class PlaceSettings(Section):
     """Where addresses are looked up."""
 
     city_file: str = ""
+
+    @model_validator(mode="after")
+    def check_file(self) -> Self:
+        if self.city_file and not Path(self.city_file).is_file():
+            raise ValueError("city_file: there is no such file")
+        return self
 
 
 class LogSettings(Section):

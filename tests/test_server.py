@@ -78,7 +78,8 @@ def test_help_is_worth_reading(run: Callable[..., Ended], tmp_path: Path, comman
 
 @pytest.mark.parametrize(
     "arguments",
-    [["sing"], ["serve", "--prot", "1"], ["serve", "--port", "x"], ["serve", "more"], ["issue-token"],
+    [["sing"], ["serve", "--prot", "1"], ["serve", "--port", "x"], ["--port", "65536"], ["--port", "-1"],
+     ["serve", "--port", "1_0"], ["--workers", "-1"], ["--workers", "257"], ["serve", "more"], ["issue-token"],
      ["issue-token", "--user", "1", "--client", "1"], ["issue-token", "--user", "x"], ["add-client", "--email", "x"]],
     ids=" ".join,
 )  # fmt: skip

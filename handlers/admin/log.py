@@ -149,9 +149,11 @@ class DownloadHandler(ListHandler[EventQuery]):
             super().send_error(status_code, **kwargs)
             return
         stream = cast(HTTP1Connection, self.request.connection).stream
-        # Reset and not closed: the end of the connection is all that tells HTTP/1.0 where the file ends.
-        stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        stream.close()
+        # Where whoever took it has gone there is nothing to break off.
+        if not stream.closed():
+            # Reset and not closed: the end of the connection is all that tells HTTP/1.0 where the file ends.
+            stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            stream.close()
         self.set_status(status_code)
         self.finish()
 

@@ -355,7 +355,7 @@ async def test_no_failure_writes_a_letter_or_a_secret_to_the_log(post: Post) -> 
         for mail, sms in (
             ({}, {}),
             (login, {"address": f"http://127.0.0.1:{free_port()}/?key={SECRET}"}),
-            ({"port": free_port()}, {"header": f"Authorization: Bärer {SECRET}\r\nX: y"}),
+            ({"port": free_port()}, {"header": f"Authorization: {SECRET}", "address": "http://["}),
             ({"security": "tls"}, {}),
             ({"security": "starttls"}, {}),
         ):
@@ -370,13 +370,10 @@ async def test_no_failure_writes_a_letter_or_a_secret_to_the_log(post: Post) -> 
 @pytest.mark.parametrize(
     ("mail", "sms"),
     [
-        ({"sender": "Sessions <sessions@localhost>\r\nBcc: x@example.com"}, {}),
-        ({"sender": "Sessions <"}, {}),
-        ({"sender": "Sessions <@>"}, {}),
-        ({"sender": ""}, {}),
+        ({"sender": "Sessions <sessions@é.example>"}, {}),
+        ({"port": 1}, {}),
         ({}, {"address": "http://["}),
         ({}, {"address": "http://127.0.0.1:99999999/"}),
-        ({}, {"header": "Bad Name: x"}),
     ],
     ids=repr,
 )
@@ -442,6 +439,15 @@ async def test_a_letter_whose_worker_died_is_sent_by_another_once_the_lease_is_o
     assert timedelta(0) < row["due_at"] - clock.now() <= messages.LEASE
     await post.make_due()
     assert await post.deliver().send_due() == 1
+    assert len(post.mailbox.envelopes) == 1
+
+
+@with_post
+async def test_a_letter_from_before_the_clock_was_set_back_does_not_wait_for_it(post: Post) -> None:
+    await post.queue(MAIL)
+    await post.database.write(lambda db: db.execute(update(MESSAGES).values(due_at=clock.now() + timedelta(days=1))))
+    assert await post.deliver().send_due() == 1
+    assert await post.deliver().send_due() == 0
     assert len(post.mailbox.envelopes) == 1
 
 
