@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from asyncio import Future
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
@@ -176,8 +177,10 @@ class BaseHandler(web.RequestHandler):
     def device(self) -> str:
         """The User-Agent as sessions keep it."""
         sent = self.request.headers.get("User-Agent", "")
-        # Header bytes arrive as Latin-1 (RFC 9110, section 5.5); most who send more send UTF-8.
-        return cut_device(sent if sent.isascii() else sent.encode("latin-1").decode("utf-8", "replace"))
+        # Header bytes arrive as Latin-1 (RFC 9110, section 5.5); most who send more than ASCII send UTF-8.
+        with contextlib.suppress(UnicodeDecodeError):
+            sent = sent if sent.isascii() else sent.encode("latin-1").decode()
+        return cut_device(sent)
 
     @property
     def origin(self) -> Origin:

@@ -67,7 +67,8 @@ class Phone(Body):
 
 class _Credentials(Body):
     password: Secret
-    device_id: Annotated[Filled, Field(max_length=128)] | None = None
+    # As it is: two that differ by a space are two devices.
+    device_id: Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_check_plain)] | None = None
 
 
 class UserSignIn(EmailOrPhone, _Credentials):

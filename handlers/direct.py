@@ -64,12 +64,14 @@ class DirectDelegate(httputil.HTTPMessageDelegate):
         self, start_line: httputil.RequestStartLine | httputil.ResponseStartLine, headers: httputil.HTTPHeaders
     ) -> Awaitable[None] | None:
         line = cast(httputil.RequestStartLine, start_line)
+        if not line.path.startswith("/"):
+            line = _to_origin_form(line, headers)
         is_plain = line.path.startswith(SESSIONS) and line.version == "HTTP/1.1" and MORE.isdisjoint(headers)
         if is_plain and ("Connection" not in headers or headers["Connection"].lower() == "keep-alive"):
             # Without a body the request is over at once; before that nothing may be sent.
             self._asked = Asked(line, headers, time.time())
             return None
-        return self._otherwise.headers_received(start_line, headers)
+        return self._otherwise.headers_received(line, headers)
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         return self._otherwise.data_received(chunk)
@@ -174,3 +176,13 @@ class DirectDelegate(httputil.HTTPMessageDelegate):
         headers["X-Request-Id"] = make_id()
         headers["Date"] = write_date(int(at))
         return headers
+
+
+def _to_origin_form(line: httputil.RequestStartLine, headers: httputil.HTTPHeaders) -> httputil.RequestStartLine:
+    """A request for an address with its scheme and host, which is before the header's (RFC 9112, section 3.2.2)."""
+    scheme, separator, rest = line.path.partition("://")
+    host, _, path = rest.partition("/")
+    if not separator or scheme.lower() not in ("http", "https"):
+        return line
+    headers["Host"] = host
+    return line._replace(path=f"/{path}")

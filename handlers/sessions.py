@@ -87,7 +87,9 @@ class SessionListHandler(ApiHandler):
         """The pages around this one (RFC 8288)."""
         limit = page.limit or total or 1
         last = max(0, (total - 1) // limit * limit)
-        pages = {"first": 0, "prev": page.offset - limit, "next": page.offset + limit, "last": last}
+        # From past the end one comes back to what there is.
+        before = max(0, min(page.offset - limit, last))
+        pages = {"first": 0, "prev": before, "next": page.offset + limit, "last": last}
         if page.offset == 0:
             del pages["prev"]
         if page.offset + limit >= total:
@@ -95,7 +97,9 @@ class SessionListHandler(ApiHandler):
         details = {"details": "true"} if page.details else {}
         links = []
         for relation, offset in pages.items():
-            query = urlencode({**details, "limit": limit, "offset": max(0, offset)})
+            # None is on two pages.
+            most = min(limit, page.offset) if relation == "prev" else limit
+            query = urlencode({**details, "limit": most, "offset": offset})
             links.append(f'<{self.request.path}?{query}>; rel="{relation}"')
         self.set_header("Link", ", ".join(links))
         self.set_header("X-Total-Count", str(total))

@@ -133,6 +133,28 @@ async def test_a_list_that_was_sent_before_is_sent_again_to_the_byte_and_without
 
 
 @at_a_door()
+async def test_an_address_with_its_host_is_that_of_the_host(door: Door, kind: str, account_id: int) -> None:
+    token = (await door.start(kind, account_id))["access"]
+    address = f"/sessions/session-{kind}-l/"
+    first = await door.ask(address, token)
+    host = door.address.partition("//")[2]
+
+    answers = {}
+    for target in (f"http://{host}{address}", f"HTTP://{host}/nothing/", f"ftp://{host}{address}"):
+        reader, writer = await asyncio.open_connection(*host.split(":"))
+        writer.write(f"GET {target} HTTP/1.1\r\nHost: other.example\r\nAuthorization: Bearer {token}\r\n".encode())
+        writer.write(b"Connection: close\r\n\r\n")
+        answers[target.partition(":")[0]] = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+
+    # Its pictures are at the host that was asked.
+    assert answers["http"].endswith(first.content)
+    assert answers["HTTP"].startswith(b"HTTP/1.1 404 ")
+    assert answers["ftp"].startswith(b"HTTP/1.1 404 ")
+
+
+@at_a_door()
 async def test_a_list_that_changed_is_made_anew(door: Door, kind: str, account_id: int) -> None:
     token = (await door.start(kind, account_id))["access"]
     address = f"/sessions/session-{kind}-l/"

@@ -372,6 +372,14 @@ def test_signing_in_again_on_a_device_replaces_its_session(house: House, kind: s
 
 
 @both_kinds
+def test_a_device_id_is_taken_as_it_is(house: House, kind: str) -> None:
+    account = house.add(kind)
+    for device_id in ("D1", "d1", " D1 ", "D1"):
+        house.sign_in(account, device_id=device_id)
+    assert len(read_sessions(house, account)) == 3
+
+
+@both_kinds
 def test_without_a_device_id_each_sign_in_is_a_session(house: House, kind: str) -> None:
     account = house.add(kind)
     for device_id in (None, None):
