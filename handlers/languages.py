@@ -27,6 +27,8 @@ NAMES = {"en": "English", "ru": "Русский"}
 DEFAULT = "en"
 
 LONGEST_DEVICE = 40
+# They show by what they do to their neighbours: Persian is written with the one, families of emoji with the other.
+JOINERS = "\u200c\u200d"
 _NO_ADDRESS = str.maketrans("/:", "  ")
 
 UNITS = [
@@ -144,7 +146,8 @@ class Language:
 def clean_name(typed: str) -> str:
     """A name without what does not show: controls, marks that turn the text's direction, spaces around."""
     shown = "".join(" " if character.isspace() else character for character in typed)
-    return " ".join("".join(one for one in shown if unicodedata.category(one) not in ("Cc", "Cf", "Cs", "Co")).split())
+    kept = "".join(one for one in shown if one in JOINERS or unicodedata.category(one) not in ("Cc", "Cf", "Cs", "Co"))
+    return " ".join(kept.split()) if kept.strip(JOINERS + " ") else ""
 
 
 def choose(accepted: str, wished: str | None = None, zone: str | None = None) -> Language:

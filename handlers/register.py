@@ -173,7 +173,11 @@ class SendCodeHandler(_ConfirmingHandler):
         contact, value = found
         guess = await self.admit_sending(self.kinds, contact, value, self.device_id)
         # Answered first: it takes longer where there is something to send.
-        self.redirect_to("/confirm/", N_("If {contact} waits for a code, one is on its way."), contact=value)
+        self.redirect_to(
+            "/confirm/",
+            N_("If {contact} waits for a code, one is on its way, unless it was sent a moment ago."),
+            contact=value,
+        )
         if guess:
             await self.settle(
                 guess, accounts.send_code, guess.kinds, contact, value, self.parts.keys, self.parts.settings.accounts,

@@ -40,6 +40,8 @@ FIELDS = {
 }
 LAST_STAFF = N_("This is the last account of the staff: without it nobody could open the desk. Nothing was changed.")
 
+UNFIT_REASON = N_("The reason is too long, or has characters that don't show. Nothing was changed.")
+
 # What staff do to an account: the change, what is said of it afterwards, and whether the password is asked for.
 ACTS: dict[str, tuple[AccountChange, str, bool]] = {
     "confirm": (AccountChange(confirmed=True), N_("The account is confirmed."), False),
@@ -128,8 +130,11 @@ class AccountActHandler(AccountPageHandler):
         of, address = KINDS[kind], f"{ADDRESS}{kind}/{read_id(id)}/"
         typed, _ = self.read_form(Reason)
         change, done, hurts = ACTS[act]
-        if typed is None or (of.name != "user" and (change.staff is not None or change.viewer is not None)):
+        if of.name != "user" and (change.staff is not None or change.viewer is not None):
             raise web.HTTPError(400)
+        if typed is None:
+            self.redirect_to(address, UNFIT_REASON, tone="wrong")
+            return
         row = await self.load(of, id)
         if hurts:
             name = make_person(of, row["id"], row, self.language, "").name
@@ -154,7 +159,8 @@ class AccountResetHandler(AccountActHandler):
         of, address = KINDS[kind], f"{ADDRESS}{kind}/{read_id(id)}/"
         typed, _ = self.read_form(Reason)
         if typed is None:
-            raise web.HTTPError(400)
+            self.redirect_to(address, UNFIT_REASON, tone="wrong")
+            return
         row = await self.load(of, id)
         name = make_person(of, row["id"], row, self.language, "").name
         await self.require_recent(self._(N_("Send {name} a link for a new password"), name=name))

@@ -14,7 +14,7 @@ from handlers.admin.staff import ListHandler
 from handlers.bodies import Secret, Text
 from handlers.forms import Form, Typed
 from handlers.queries import SessionQuery
-from models import clock, cutoffs, desk
+from models import clock, cutoffs, desk, sessions
 from models.filters import EventFilter, SessionFilter
 from models.languages import N_, NN_
 from models.schema import KINDS, Kind, KindName
@@ -44,6 +44,8 @@ class Plan(NamedTuple):
     kinds: list[Kind]
     before: datetime | None
     counts: dict[KindName, int]
+    # Whether the session of whoever asks is among them.
+    has_own: bool
 
 
 class EmergencyHandler(ListHandler[SessionQuery]):
@@ -73,9 +75,11 @@ class EmergencyHandler(ListHandler[SessionQuery]):
             )
         )
         total = sum(plan.counts.values())
-        is_out = self.principal.kind in plan.kinds and plan.before is None
         self.redirect_to(
-            f"/sign-in/?next={ADDRESS}" if is_out else ADDRESS, DONE, count=total, number=self.language.number(total)
+            f"/sign-in/?next={ADDRESS}" if plan.has_own else ADDRESS,
+            DONE,
+            count=total,
+            number=self.language.number(total),
         )
 
     async def _plan(self, filters: Filters[SessionQuery]) -> Plan:
@@ -89,7 +93,12 @@ class EmergencyHandler(ListHandler[SessionQuery]):
             )
             for kind in kinds
         }
-        return Plan(kinds, asked.started_to, counts)
+        principal, now = self.principal, clock.now()
+        own = self.must(
+            await self.parts.database.read(sessions.get_visible, principal, principal.kind, principal.session_id, now)
+        )
+        has_own = principal.kind in kinds and (asked.started_to is None or own["created_at"] <= asked.started_to)
+        return Plan(kinds, asked.started_to, counts, has_own)
 
     async def _show(self, filters: Filters[SessionQuery], form: Form, status: int = 200) -> None:
         database, principal, now = self.parts.database, self.principal, clock.now()
@@ -107,5 +116,4 @@ class EmergencyHandler(ListHandler[SessionQuery]):
             word=self._(WORD),
             waiting=self.must(await database.scan(cutoffs.count_waiting, principal, now)),
             events=[log(row, self.language) for row in past.rows],
-            is_own_among=principal.kind in plan.kinds,
         )

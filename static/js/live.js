@@ -49,7 +49,12 @@ async function refresh() {
 function swap(page) {
   const shown = document.querySelector("main[data-live]");
   const fresh = page.querySelector("main[data-live]");
-  if (!fresh) return;
+  // What was typed wrongly stays beside what is wrong with it.
+  if (!fresh || shown.querySelector(".error")) return;
+  if (isSelecting(shown)) {
+    document.addEventListener("selectionchange", refreshLater);
+    return;
+  }
   const known = new Set([...shown.querySelectorAll("[id]")].map((element) => element.id));
   const focused = shown.contains(document.activeElement) ? document.activeElement : null;
   const place = focused && findPlace(focused);
@@ -70,6 +75,18 @@ function swap(page) {
   if (place) (place() ?? document.getElementById("title")).focus({ preventScroll: true });
 }
 
+// Whether something is selected, to be copied.
+function isSelecting(shown) {
+  const selection = getSelection();
+  return !selection.isCollapsed && shown.contains(selection.anchorNode);
+}
+
+function refreshLater() {
+  if (isSelecting(document.querySelector("main[data-live]"))) return;
+  document.removeEventListener("selectionchange", refreshLater);
+  refresh();
+}
+
 // How to find again, in another page, what has the focus: by its id, or by its place in the row that has one.
 function findPlace(element) {
   const row = element.closest("[id]");
@@ -83,12 +100,12 @@ function findPlace(element) {
 function keepTyped(shown, fresh) {
   for (const input of shown.querySelectorAll("input[id]")) {
     const other = fresh.querySelector(`#${input.id}`);
-    if (other && input.value !== input.defaultValue) {
-      other.value = input.value;
-      if (input === document.activeElement) {
-        const { selectionStart, selectionEnd } = input;
-        document.addEventListener("swapped", () => other.setSelectionRange(selectionStart, selectionEnd), { once: true });
-      }
+    if (!other) continue;
+    if (input.value !== input.defaultValue) other.value = input.value;
+    const { selectionStart, selectionEnd } = input;
+    if (input === document.activeElement && selectionStart !== null) {
+      // Once it has the focus.
+      setTimeout(() => other.setSelectionRange(selectionStart, selectionEnd));
     }
   }
 }
@@ -115,8 +132,9 @@ function open() {
   source.addEventListener("over", (event) => {
     const why = JSON.parse(event.data).reason;
     // Another tab signed in anew: this one goes on as whoever that is.
-    if (why === "replaced") leave(location.pathname);
-    else if (why) leave(`/sign-in/?${new URLSearchParams({ why, next: location.pathname })}`);
+    const here = location.pathname + location.search;
+    if (why === "replaced") leave(here);
+    else if (why) leave(`/sign-in/?${new URLSearchParams({ why, next: here })}`);
     else leave(home);
   });
   source.addEventListener("error", () => {

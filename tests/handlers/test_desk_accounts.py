@@ -120,6 +120,14 @@ def test_staff_and_viewers_are_made_and_unmade(house: House, staff: Staff) -> No
     assert not row["is_viewer"]
 
 
+def test_a_reason_that_does_not_show_is_told_of_on_the_account_s_page(house: House, staff: Staff) -> None:
+    account = house.add("user")
+    for name in ("make-viewer", "reset"):
+        told = act(staff, account, name, reason="\u200f because")
+        assert "The reason is too long, or has characters that don't show." in told
+    assert not house.read(read, account)["is_viewer"]
+
+
 def test_a_client_is_never_staff(house: House, staff: Staff) -> None:
     client = house.add("client")
     page = staff.open(f"/admin/accounts/client/{client.id}/")

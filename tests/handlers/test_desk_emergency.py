@@ -74,6 +74,10 @@ def test_only_what_was_started_before_a_time_ends(lone_house: House) -> None:
         address = f"{ADDRESS}?started_to=2020-01-01T00%3A00%3A00Z"
         shown = staff.open(address)
         assert "0 sessions end" in shown.words
+        own = "Your own session is among them"
+        assert own not in shown.words
+        assert own in staff.open(f"{ADDRESS}?kind=user&started_to=2100-01-01T00%3A00%3A00Z").words
+        assert own not in staff.open(f"{ADDRESS}?kind=client&started_to=2100-01-01T00%3A00%3A00Z").words
         with staff.client.stream("GET", "/admin/live/") as answer:
             lines = answer.iter_lines()
             assert next(lines)

@@ -128,6 +128,11 @@ def test_a_new_phone_replaces_the_old_one_once_it_is_proved(house: House, browse
     assert right.headers["Location"] == "/account/"
     assert row(house, account)["phone"] == phone
     assert row(house, account)["confirmed_phone"]
+    # The second click of two, or another tab: nothing waits for a code any more.
+    form = browser.open("/account/").form("/account/fields/")
+    late = browser.post("/account/phone/confirm/", form | {"value": phone, "code": "123456"})
+    assert late.status_code == 400
+    assert "This code is wrong, used or too old" in Page(late.text).words
 
 
 def test_a_contact_that_another_account_has_is_told(house: House, browser: Browser) -> None:

@@ -171,6 +171,10 @@ def test_the_device_of_another_account_is_not_there(house: House, browser: Brows
         ("x" * 64, "x" * 64),
         (" \t ", None),
         ("\u200e\u200f", None),
+        # Persian, and a family of emoji.
+        ("می\u200cخواهم", "می\u200cخواهم"),
+        ("\U0001f468\u200d\U0001f469\u200d\U0001f467", "\U0001f468\u200d\U0001f469\u200d\U0001f467"),
+        ("\u200d \u200c", None),
     ],
 )
 def test_a_name_is_kept_as_it_reads(house: House, browser: Browser, typed: str, kept: str | None) -> None:

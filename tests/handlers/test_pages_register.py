@@ -109,6 +109,17 @@ def test_what_stands_before_the_at_of_one_s_mail_is_no_password(house: House, br
     assert house.client.post("/auth/user/register/", json=body).status_code == 400
 
 
+def test_who_is_signed_in_is_told_what_another_account_does_and_how_to_mend_a_mistyped_contact(
+    house: House, browser: Browser
+) -> None:
+    replaces = "Creating an account replaces that session."
+    assert replaces not in browser.open("/register/").words
+    register(browser, "client", phone=new_phone())
+    assert "Mistyped? Sign out, and create an account again." in browser.open("/confirm/").words
+    browser.sign_in(house.add("client"))
+    assert replaces in browser.open("/register/").words
+
+
 def test_names_of_only_spaces_are_none(house: House, browser: Browser) -> None:
     phone = new_phone()
     register(browser, "client", phone=phone, name="   ")
