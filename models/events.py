@@ -121,4 +121,11 @@ def list_own(
     if before is not None:
         wanted.append(columns.id < before)
     found = select(EVENTS).where(*wanted, is_proven(principal, now)).order_by(columns.id.desc()).limit(most)
-    return db.execute(found).mappings().all()
+    return [show_own(row, principal) for row in db.execute(found).mappings()]
+
+
+def show_own(row: Row, principal: Principal) -> Row:
+    """An event of the principal's account as that may read it: of another who did it, neither who nor from where."""
+    if row["by_id"] is None or (row["by_kind"], row["by_id"]) == (principal.kind.name, principal.account_id):
+        return row
+    return {**row, "by_id": None, "ip": None, "ip_key": None, "country": None}

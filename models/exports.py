@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Table, select
 
-from models import accounts
+from models import accounts, events
 from models.principals import Principal, is_proven
 from models.schema import CODES, EVENTS, KNOWN_DEVICES, PICTURES, Row
 
@@ -34,11 +35,13 @@ def gather(db: Connection, principal: Principal, now: datetime) -> dict[str, Any
         "account": _shown(account),
         "picture": base64.b64encode(picture).decode() if picture else None,
         "sessions": [_shown(row) for row in db.execute(sessions.order_by(kind.sessions.c.id)).mappings()],
-        **{
-            str(table.name): [_shown(row) for row in db.execute(_of(table, principal).order_by(table.c.id)).mappings()]
-            for table in (EVENTS, KNOWN_DEVICES, CODES)
-        },
+        "events": [_shown(events.show_own(row, principal)) for row in _read(db, EVENTS, principal)],
+        **{str(table.name): [_shown(row) for row in _read(db, table, principal)] for table in (KNOWN_DEVICES, CODES)},
     }
+
+
+def _read(db: Connection, table: Table, principal: Principal) -> Iterable[Row]:
+    return db.execute(_of(table, principal).order_by(table.c.id)).mappings()
 
 
 def _of(table: Table, principal: Principal, *columns: Any) -> Any:

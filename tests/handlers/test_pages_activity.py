@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 
@@ -35,6 +36,25 @@ def test_it_tells_sign_ins_ends_and_refusals(house: House, browser: Browser, kin
     for told in ("Account created.", "refused", "Thing", "You ended the session of", "127.0.0.1"):
         assert told in page
     assert page.index("You ended the session of") < page.index("refused") < page.index("Account created.")
+
+
+def test_of_staff_who_did_something_an_account_learns_neither_who_nor_from_where(
+    house: House, browser: Browser
+) -> None:
+    account = house.add("user")
+    browser.sign_in(account)
+    mine, others = house.sign_in(account), house.sign_in(account)
+    staff = house.sign_in(house.add("user", staff=True))
+    assert house.ask("DELETE", f"/sessions/session-user-d/{others.session}/", staff).status_code == 204
+    browser.send("/devices/", f"/devices/{mine.session}/end/")
+
+    held = json.loads(browser.get("/account/download/").content)["events"]
+    page = browser.open("/activity/")
+
+    ends = [[event[name] for name in ("cause", "by_id", "ip", "country")] for event in held if event["type"] == "ended"]
+    assert ends == [["staff", None, None, None], ["owner", account.id, "127.0.0.1", ""]]
+    # Three sign-ins, and the end by the owner.
+    assert page.words.count("127.0.0.1") == 4
 
 
 def test_another_account_s_events_are_not_told(house: House, browser: Browser) -> None:
