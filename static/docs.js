@@ -14,28 +14,35 @@ const page = window.SwaggerUIBundle({
 const form = document.getElementById("sign-in");
 const status = document.getElementById("signed-in");
 
+const button = form.querySelector("button");
+
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
-  const { kind, contact, password } = Object.fromEntries(new FormData(form));
-  const field = contact.includes("@") ? "email" : "phone";
-  let answer, body;
+  if (button.ariaBusy) return;
+  button.ariaBusy = "true";
+  status.textContent = "Signing in…";
   try {
-    answer = await fetch(`/auth/${kind}/token/`, {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ [field]: contact, password }),
-    });
-    body = await answer.json();
+    status.textContent = await signIn();
   } catch {
     status.textContent = "The server can't be reached.";
-    return;
   }
-  if (!answer.ok) {
-    status.textContent = body.detail ?? Object.values(body).flat().join(" ");
-    return;
-  }
+  button.ariaBusy = null;
+});
+
+// Signs in; what came of it, in words. Throws where nobody answers.
+async function signIn() {
+  const { kind, contact, password } = Object.fromEntries(new FormData(form));
+  const field = contact.includes("@") ? "email" : "phone";
+  if (field === "email" && kind === "client") return "Clients sign in with their phone.";
+  const answer = await fetch(`/auth/${kind}/token/`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ [field]: contact, password }),
+  });
+  const body = await answer.json();
+  if (!answer.ok) return body.detail ?? Object.entries(body).map(([name, texts]) => `${name}: ${texts.join(" ")}`).join(" ");
   page.preauthorizeApiKey("bearer", body.access);
   form.elements.password.value = "";
   const minutes = Math.round(body.expires_in / 60);
-  status.textContent = `Signed in, session ${body.session}: each call sends the token, for ${minutes} minutes.`;
-});
+  return `Signed in, session ${body.session}: each call sends the token, for ${minutes} minutes.`;
+}

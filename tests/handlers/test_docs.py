@@ -122,7 +122,9 @@ def test_a_person_who_signs_in_wrongly_is_told(browser: Browser, house: House) -
     async def walk() -> None:
         async with open_page(browser, house) as page:
             await sign_in(page, "no\tphone", "not the password")
-            await expect(page.get_by_role("status")).to_have_text("Leave out control characters.")
+            await expect(page.get_by_role("status")).to_have_text("phone: Leave out control characters.")
+            await sign_in(page, "ada@example.com", "not the password", "client")
+            await expect(page.get_by_role("status")).to_have_text("Clients sign in with their phone.")
 
     house.run(walk())
 
