@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
+# So far servers' clocks may be apart. What is further ahead was written before a clock was set back.
+SKEW = timedelta(minutes=1)
 
 
 def now() -> datetime:

@@ -16,7 +16,7 @@ from typing import ParamSpec, TypeVar
 
 from sqlalchemy import Connection, delete, func, insert, select, text, union_all
 
-from models import accounts, events, known_devices
+from models import accounts, clock, events, known_devices
 from models.accounts import Contact
 from models.database import Query, is_postgres
 from models.events import Type
@@ -31,9 +31,6 @@ T = TypeVar("T")
 
 # An IPv6 customer has at least this network to himself, and 2^64 addresses in it.
 IPV6_PREFIX = 64
-# So far servers' clocks may be apart. What is later than that was written before a clock was set back: it would count
-# until that time has come.
-SKEW = timedelta(minutes=1)
 
 
 class Purpose(StrEnum):
@@ -265,7 +262,9 @@ def _wait(db: Connection, column: str, value: str, free: int, settings: GuessSet
     """How long the next try waits by one of its two counts."""
     tries = union_all(
         *(
-            select(table.c.at).where(table.c[column] == value, table.c.at.between(now - settings.forget, now + SKEW))
+            select(table.c.at).where(
+                table.c[column] == value, table.c.at.between(now - settings.forget, now + clock.SKEW)
+            )
             for table in (EVENTS, GUESSES)
         )
     ).subquery()

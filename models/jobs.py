@@ -79,20 +79,13 @@ def forget(db: Connection, before: datetime, most: int) -> int:
     return db.execute(delete(JOBS).where(JOBS.c.id.in_(old.scalar_subquery()))).rowcount
 
 
-def _show(row: Row) -> Row:
-    if row["finished_at"] is None:
-        state = "running" if row["taken_until"] else "waiting"
-    else:
-        state = "stopped" if row["is_stopped"] else "done"
-    shown: dict[str, Any] = {**row, "state": state, "filter": SessionFilter.load(row["filter"])}
-    return shown
-
-
-def _take(db: Connection, now: datetime) -> Row | None:
-    """The oldest job that nobody works on, which is ours until the lease is over."""
+def take(db: Connection, now: datetime) -> Row | None:
+    """The oldest job that nobody works on, which is the caller's until the lease is over; None where there is none."""
     columns = JOBS.c
     # None is taken for longer: one that is was taken before the clock was set back.
-    is_free = columns.taken_until.is_(None) | (columns.taken_until <= now) | (columns.taken_until > now + LEASE)
+    is_free = (
+        columns.taken_until.is_(None) | (columns.taken_until <= now) | (columns.taken_until > now + LEASE + clock.SKEW)
+    )
     free = select(columns.id).where(columns.finished_at.is_(None), is_free).order_by(columns.id).limit(1)
     return (
         db.execute(
@@ -104,6 +97,15 @@ def _take(db: Connection, now: datetime) -> Row | None:
         .mappings()
         .first()
     )
+
+
+def _show(row: Row) -> Row:
+    if row["finished_at"] is None:
+        state = "running" if row["taken_until"] else "waiting"
+    else:
+        state = "stopped" if row["is_stopped"] else "done"
+    shown: dict[str, Any] = {**row, "state": state, "filter": SessionFilter.load(row["filter"])}
+    return shown
 
 
 def _end(
@@ -139,7 +141,7 @@ class Jobs(Chore):
         super().__init__("jobs", LOOK_SECONDS, self._work_on_all)
 
     async def _work_on_all(self) -> None:
-        while job := await self._database.write(_take, clock.now()):
+        while job := await self._database.write(take, clock.now()):
             await self.work(job)
 
     async def work(self, job: Row) -> None:

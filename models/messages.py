@@ -9,6 +9,7 @@ from typing import Literal
 
 from sqlalchemy import Connection, delete, insert, or_, select, update
 
+from models import clock
 from models.keys import KeySet
 from models.schema import MESSAGES
 
@@ -55,7 +56,7 @@ def take(db: Connection, keys: KeySet, now: datetime, most: int) -> list[Taken]:
     """Up to `most` letters that are due; nobody else takes them before the lease is over."""
     columns = MESSAGES.c
     # No letter waits longer: one that would was queued before the clock was set back.
-    is_due = or_(columns.due_at <= now, columns.due_at > now + max(LEASE, LONGEST_WAIT))
+    is_due = or_(columns.due_at <= now, columns.due_at > now + max(LEASE, LONGEST_WAIT) + clock.SKEW)
     due = select(columns.id).where(is_due).order_by(columns.due_at).limit(most)
     rows = db.execute(
         update(MESSAGES)
