@@ -13,7 +13,6 @@ const page = window.SwaggerUIBundle({
 
 const form = document.getElementById("sign-in");
 const status = document.getElementById("signed-in");
-
 const button = form.querySelector("button");
 
 form.addEventListener("submit", async (event) => {

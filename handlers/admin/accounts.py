@@ -39,7 +39,6 @@ FIELDS = {
     "role": Field(N_("Role"), lambda role, language: language.gettext(ROLES[role])),
 }
 LAST_STAFF = N_("This is the last account of the staff: without it nobody could open the desk. Nothing was changed.")
-
 UNFIT_REASON = N_("The reason is too long, or has characters that don't show. Nothing was changed.")
 
 # What staff do to an account: the change, what is said of it afterwards, and whether the password is asked for.
@@ -128,13 +127,10 @@ class AccountActHandler(AccountPageHandler):
 
     async def post(self, kind: str, id: str, act: str) -> None:
         of, address = KINDS[kind], f"{ADDRESS}{kind}/{read_id(id)}/"
-        typed, _ = self.read_form(Reason)
         change, done, hurts = ACTS[act]
         if of.name != "user" and (change.staff is not None or change.viewer is not None):
             raise web.HTTPError(400)
-        if typed is None:
-            self.redirect_to(address, UNFIT_REASON, tone="wrong")
-            return
+        reason = self.read_reason(address)
         row = await self.load(of, id)
         if hurts:
             name = make_person(of, row["id"], row, self.language, "").name
@@ -142,7 +138,7 @@ class AccountActHandler(AccountPageHandler):
         try:
             self.must(
                 await self.parts.database.write(
-                    accounts.change_by_staff, self.principal, of, row["id"], change, typed.reason or None, self.origin,
+                    accounts.change_by_staff, self.principal, of, row["id"], change, reason, self.origin,
                     self.parts.settings.sessions, clock.now(),
                 )
             )  # fmt: skip
@@ -151,21 +147,26 @@ class AccountActHandler(AccountPageHandler):
             return
         self.redirect_to(address, done)
 
+    def read_reason(self, address: str) -> str | None:
+        """The reason that was typed; one that can't be kept is told of at `address`, and nothing more is done."""
+        typed, _ = self.read_form(Reason)
+        if typed is None:
+            self.redirect_to(address, UNFIT_REASON, tone="wrong")
+            raise web.Finish
+        return typed.reason or None
+
 
 class AccountResetHandler(AccountActHandler):
     """Sends the account a link that sets a new password."""
 
     async def post(self, kind: str, id: str, act: str = "") -> None:
         of, address = KINDS[kind], f"{ADDRESS}{kind}/{read_id(id)}/"
-        typed, _ = self.read_form(Reason)
-        if typed is None:
-            self.redirect_to(address, UNFIT_REASON, tone="wrong")
-            return
+        reason = self.read_reason(address)
         row = await self.load(of, id)
         name = make_person(of, row["id"], row, self.language, "").name
         await self.require_recent(self._(N_("Send {name} a link for a new password"), name=name))
         sent = await self.parts.database.write(
-            accounts.send_reset_link, self.principal, of, row["id"], self.parts.keys, typed.reason or None,
+            accounts.send_reset_link, self.principal, of, row["id"], self.parts.keys, reason,
             self.origin, clock.now(), make_reset(self),
         )  # fmt: skip
         if self.must(sent):

@@ -94,10 +94,11 @@ class EmergencyHandler(ListHandler[SessionQuery]):
             for kind in kinds
         }
         principal, now = self.principal, clock.now()
-        own = self.must(
-            await self.parts.database.read(sessions.get_visible, principal, principal.kind, principal.session_id, now)
-        )
-        has_own = principal.kind in kinds and (asked.started_to is None or own["created_at"] <= asked.started_to)
+        has_own = principal.kind in kinds
+        if has_own and asked.started_to:
+            read = self.parts.database.read
+            own = self.must(await read(sessions.get_visible, principal, principal.kind, principal.session_id, now))
+            has_own = own["created_at"] <= asked.started_to
         return Plan(kinds, asked.started_to, counts, has_own)
 
     async def _show(self, filters: Filters[SessionQuery], form: Form, status: int = 200) -> None:
