@@ -15,6 +15,8 @@ COMPILE = CUSTOM_COMPILE_COMMAND="make lock" $(PY) -m piptools compile --quiet -
 PYBABEL = $(PY) -m babel.messages.frontend --quiet
 # A file's tests share a server; the browsers' files are the longest and come first.
 PYTEST = $(PY) -m pytest --numprocesses=$(shell nproc) --dist=loadfile --no-loadscope-reorder
+# What needs nothing but Python and no patience; `make check` runs the rest too. To read these two takes seconds.
+QUICK = -m "not long and not postgresql" --ignore=tests/browser --ignore=tests/test_schemathesis.py -p no:schemathesis
 TOTAL = $(PY) -m coverage report --format=total --include='handlers/*,models/*'
 
 .DEFAULT_GOAL := help
@@ -31,8 +33,8 @@ run: $(VENV)/.run ## Install into .venv and start the server (ARGS="--port 9000"
 demo: $(VENV)/.run ## Start on a scratch database full of lifelike accounts
 	@$(PY) server.py demo $(ARGS)
 
-test: $(VENV)/.dev ## Install what the tests need and run all but the long ones (TESTS="-k refresh")
-	$(PYTEST) -m "not long" $(TESTS)
+test: $(VENV)/.dev ## Install what the tests need and run the quick ones, on SQLite (TESTS="-k refresh")
+	$(PYTEST) $(QUICK) $(TESTS)
 
 check: lint types templates coverage ## What CI runs: ruff, mypy --strict, djlint, every test, coverage of 95 %
 	@$(PY) -m coverage report

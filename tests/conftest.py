@@ -39,9 +39,20 @@ KEY = "k" * 64
 KEY_SET = KeySet([Key("test", KEY.encode(), "HS256")])
 # Nothing here speaks TLS: loading the world's certificates for each client would be most of what it costs.
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+# What starts PostgreSQL.
+POSTGRES = frozenset({"postgres", "postgres_alone", "postgresql_house"})
 _numbers = itertools.count(1)
 # Servers are started some hundred times: what one compiled, the next need not.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what runs on PostgreSQL."""
+    for item in items:
+        if isinstance(item, pytest.Function):
+            given = item.callspec.params.values() if hasattr(item, "callspec") else ()
+            if "postgresql" in given or not POSTGRES.isdisjoint(item.fixturenames):
+                item.add_marker("postgresql")
 
 
 @dataclass(frozen=True)

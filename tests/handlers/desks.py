@@ -25,7 +25,7 @@ def staff_at(house: House) -> Iterator[Staff]:
     """A browser in which somebody of the staff is signed in."""
     with closing(Staff(house)) as browser:
         browser.account = house.add("user", staff=True)
-        browser.sign_in(browser.account)
+        browser.enter(browser.account)
         yield browser
 
 

@@ -70,7 +70,7 @@ class Caller:
         account = house.add("client" if who == "client" else "user", staff=who in ("staff", "disabled", "ended"))
         if who == "viewer":
             house.write(make_viewer, account.id)
-        self.browser.sign_in(account)
+        self.browser.enter(account)
         self.whose = Page(self.browser.get("/devices/").text).form("/sign-out/").get(WHOSE, "")
         if who == "disabled":
             house.write(disable, account.id)

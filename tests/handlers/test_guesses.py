@@ -351,6 +351,7 @@ def test_a_new_password_leaves_no_other_device_a_budget_of_its_own(
     assert browser.sign_in(account, new).status_code == 303
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("address", "form", "field", "wrong"),
     [("/auth/user/token/", "json", "email", 401), ("/sign-in/", "data", "identity", 400)],

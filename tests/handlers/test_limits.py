@@ -193,6 +193,7 @@ def test_headers_that_are_too_long_close_the_connection(strict: House) -> None:
 # How long
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "sent",
     [
@@ -215,6 +216,7 @@ def test_those_who_send_nothing_keep_out_nobody(strict: House) -> None:
             assert slow[0].recv(1) == b""
 
 
+@pytest.mark.long
 def test_a_request_that_takes_too_long_is_503(strict: House) -> None:
     device = strict.sign_in(strict.add("client"))
     with contextlib.closing(sqlite3.connect(strict.url.removeprefix("sqlite:///"), isolation_level=None)) as other:

@@ -61,6 +61,7 @@ def read(end: socket.socket) -> tuple[bytes, bool]:
     return got, False
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", [LiveStream, HouseStream])
 @pytest.mark.parametrize("ends", ["end", "lose"])
 def test_a_stream_whose_reader_takes_nothing_outlives_its_session_by_half_a_second(

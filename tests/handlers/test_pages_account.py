@@ -46,7 +46,7 @@ def other(house: House) -> Iterator[Browser]:
 def sign_in(house: House, browser: Browser, kind: str) -> Account:
     """A new account, signed in."""
     account = house.add(kind)
-    assert browser.sign_in(account).status_code == 303
+    browser.enter(account)
     return account
 
 
@@ -213,7 +213,7 @@ def test_what_was_sent_to_a_contact_is_worth_nothing_once_it_is_taken_away(house
 @each_kind
 def test_a_new_password_ends_every_other_session(house: House, browser: Browser, other: Browser, kind: str) -> None:
     account, new = sign_in(house, browser, kind), "another harbour at dawn"
-    other.sign_in(account)
+    other.enter(account)
     wrong = browser.send("/account/", "/account/password/", password="wrong", new_password=new)
     assert Page(wrong.text).invalid == ["password"]
     weak = browser.send("/account/", "/account/password/", password=PASSWORD, new_password="password")
@@ -308,7 +308,7 @@ def test_ending_asks_for_the_password_again_and_the_act_follows(
     house: House, browser: Browser, other: Browser, kind: str
 ) -> None:
     account = sign_in(house, browser, kind)
-    other.sign_in(account)
+    other.enter(account)
     form = browser.open("/account/").form("/account/fields/")
     grow_old(house, account)
     prompt = browser.post("/devices/end-others/", form)
@@ -321,7 +321,7 @@ def test_ending_asks_for_the_password_again_and_the_act_follows(
     done = browser.post("/devices/end-others/", asked | {"prompted_password": PASSWORD})
     assert done.headers["Location"] == "/devices/"
     assert live(house, account) == 1
-    other.sign_in(account)
+    other.enter(account)
     assert browser.post("/devices/end-others/", form).headers["Location"] == "/devices/"
 
 
@@ -357,7 +357,7 @@ def test_a_link_ends_no_other_session_that_has_its_id_since_a_restore(
     house: House, browser: Browser, other: Browser, kind: str
 ) -> None:
     account = sign_in(house, browser, kind)
-    other.sign_in(account)
+    other.enter(account)
     link = end_link(house, account)
     later = text(f"UPDATE {kind}_sessions SET created_at = created_at + 1 WHERE account_id = {account.id}")
     house.write(lambda db: db.execute(later))
@@ -386,9 +386,9 @@ def test_a_new_device_is_told_with_a_link_that_ends_it_once(
     house: House, browser: Browser, other: Browser, kind: str
 ) -> None:
     account = sign_in(house, browser, kind)
-    browser.sign_in(account)
+    browser.enter(account)
     assert not letters(house, account.contact)
-    other.sign_in(account)
+    other.enter(account)
     link = end_link(house, account)
     stranger = Browser(house)
     assert "Was this not you?" in stranger.open(link).words
@@ -407,7 +407,7 @@ def test_a_new_device_is_told_with_a_link_that_ends_it_once(
 @each_kind
 def test_the_link_of_a_user_ends_no_client(house: House, browser: Browser, other: Browser, kind: str) -> None:
     account = sign_in(house, browser, kind)
-    other.sign_in(account)
+    other.enter(account)
     link = end_link(house, account)
     swapped = link.replace("user", "x").replace("client", "user").replace("x-", "client-")
     assert browser.get(swapped).status_code == 404
@@ -419,7 +419,7 @@ def test_programs_are_told_too_and_a_device_once_known_is_not(house: House, brow
     house.sign_in(account, "program/1", device_id="a till")
     wait_until(lambda: len(letters(house, account.contact)) == 1)
     house.sign_in(account, "program/2", device_id="a till")
-    browser.sign_in(account)
+    browser.enter(account)
     house.sign_in(account, "program/1", device_id="another till")
     wait_until(lambda: len(letters(house, account.contact)) == 2)
 
@@ -430,9 +430,9 @@ def test_an_account_that_wants_no_messages_gets_none(house: House, browser: Brow
     form = browser.open("/account/").form("/account/telling/")
     assert form.pop("tells_new_devices") == "on"
     assert browser.post("/account/telling/", form).headers["Location"] == "/account/"
-    other.sign_in(account)
+    other.enter(account)
     last = house.add(kind)
-    other.sign_in(last)
+    other.enter(last)
     house.sign_in(last, "program/1")
     wait_until(lambda: letters(house, last.contact))
     assert not letters(house, account.contact)
@@ -443,7 +443,7 @@ def test_an_account_that_wants_no_messages_gets_none(house: House, browser: Brow
 def test_the_message_is_in_the_owners_language_and_not_in_the_strangers(house: House, other: Browser) -> None:
     browser = Browser(house, **{"Accept-Language": "ru"})
     account = sign_in(house, browser, "user")
-    other.sign_in(account)
+    other.enter(account)
     wait_until(lambda: letters(house, account.contact))
     assert row(house, account)["language"] == "ru"
     browser.close()

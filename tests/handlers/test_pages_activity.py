@@ -27,7 +27,7 @@ def browser(house: House) -> Iterator[Browser]:
 def test_it_tells_sign_ins_ends_and_refusals(house: House, browser: Browser, kind: str) -> None:
     account = house.add(kind)
     browser.sign_in(account, password="not this one")
-    browser.sign_in(account)
+    browser.enter(account)
     other = house.sign_in(account, "Thing/1.0")
     browser.send("/devices/", f"/devices/{other.session}/end/")
 
@@ -42,7 +42,7 @@ def test_of_staff_who_did_something_an_account_learns_neither_who_nor_from_where
     house: House, browser: Browser
 ) -> None:
     account = house.add("user")
-    browser.sign_in(account)
+    browser.enter(account)
     mine, others = house.sign_in(account), house.sign_in(account)
     staff = house.sign_in(house.add("user", staff=True))
     assert house.ask("DELETE", f"/sessions/session-user-d/{others.session}/", staff).status_code == 204
@@ -59,7 +59,7 @@ def test_of_staff_who_did_something_an_account_learns_neither_who_nor_from_where
 
 def test_another_account_s_events_are_not_told(house: House, browser: Browser) -> None:
     house.sign_in(house.add("user"), "Strange/1.0")
-    browser.sign_in(house.add("user"))
+    browser.enter(house.add("user"))
 
     assert "Strange" not in browser.open("/activity/").words
 
@@ -68,7 +68,7 @@ def test_a_long_history_is_told_page_by_page_each_event_once(house: House, brows
     account = house.add("client")
     for _ in range(MOST_ON_A_PAGE):
         house.sign_in(account)
-    browser.sign_in(account)
+    browser.enter(account)
 
     seen: list[str] = []
     address: str | None = "/activity/"
@@ -84,7 +84,7 @@ def test_a_long_history_is_told_page_by_page_each_event_once(house: House, brows
 
 @pytest.mark.parametrize("before", ["0", "-1", "x", "9" * 30, "٣", ""])
 def test_a_page_of_nonsense_is_a_page(house: House, browser: Browser, before: str) -> None:
-    browser.sign_in(house.add("user"))
+    browser.enter(house.add("user"))
 
     assert browser.get("/activity/", params={"before": before}).status_code == 200
 

@@ -30,7 +30,7 @@ def browser(house: House) -> Iterator[Browser]:
 def sign_in(house: House, browser: Browser, kind: str, **more: Any) -> Account:
     """A new account that is signed in on `browser`."""
     account = house.add(kind, **more)
-    assert browser.sign_in(account).status_code == 303
+    browser.enter(account)
     return account
 
 

@@ -194,9 +194,9 @@ def test_one_phone_of_a_user_and_a_client_is_told_apart_by_the_password(house: H
 @each_kind
 def test_signing_in_while_signed_in_replaces_the_browsers_session(house: House, browser: Browser, kind: str) -> None:
     account = house.add(kind)
-    browser.sign_in(account)
+    browser.enter(account)
     first = live(house, kind, account.id)
-    browser.sign_in(account)
+    browser.enter(account)
     second = live(house, kind, account.id)
     assert len(second) == 1
     assert second != first
@@ -206,8 +206,8 @@ def test_signing_in_while_signed_in_replaces_the_browsers_session(house: House, 
 @each_kind
 def test_signing_in_as_somebody_else_ends_the_first_session(house: House, browser: Browser, kind: str) -> None:
     first, second = house.add(kind), house.add("client")
-    browser.sign_in(first)
-    browser.sign_in(second)
+    browser.enter(first)
+    browser.enter(second)
     assert not live(house, kind, first.id)
     assert len(live(house, "client", second.id)) == 1
 
@@ -215,7 +215,7 @@ def test_signing_in_as_somebody_else_ends_the_first_session(house: House, browse
 @each_kind
 def test_signing_out_ends_the_session_and_the_cookie(house: House, browser: Browser, kind: str) -> None:
     account = house.add(kind)
-    browser.sign_in(account)
+    browser.enter(account)
     kept = browser.cookie("session")
     answer = browser.send("/sign-out/")
     assert (answer.status_code, answer.headers["Location"]) == (303, "/sign-in/")
@@ -232,7 +232,7 @@ def test_signing_out_twice_is_signed_out(browser: Browser) -> None:
 
 
 def test_no_page_is_kept_by_the_browser(house: House, browser: Browser) -> None:
-    browser.sign_in(house.add("user"))
+    browser.enter(house.add("user"))
     for address in ("/devices/", "/account/", "/activity/", "/sign-in/", "/nowhere/"):
         headers = browser.get(address).headers
         assert headers["Cache-Control"] == "no-store"
@@ -276,7 +276,7 @@ def test_behind_https_the_cookies_are_pinned_to_this_host(
 
 def test_a_double_click_signs_in_once_and_is_no_new_device(house: House, browser: Browser) -> None:
     account = house.add("user")
-    browser.sign_in(account)
+    browser.enter(account)
     other = Browser(house)
     form = other.open("/sign-in/").form("/sign-in/") | {"identity": account.contact, "password": PASSWORD}
     kept = {"browser": other.cookie("browser") or ""}
@@ -289,7 +289,7 @@ def test_a_double_click_signs_in_once_and_is_no_new_device(house: House, browser
 @each_kind
 def test_a_cookie_that_proves_nobody_is_a_stranger_and_is_dropped(house: House, browser: Browser, kind: str) -> None:
     account = house.add(kind)
-    browser.sign_in(account)
+    browser.enter(account)
     good = browser.cookie("session") or ""
     claims = jwt.decode(good, KEY, ["HS256"])
     device = house.sign_in(account)
@@ -318,7 +318,7 @@ def test_a_cookie_that_proves_nobody_is_a_stranger_and_is_dropped(house: House, 
 
 
 def test_a_cookie_is_no_token_for_programs(house: House, browser: Browser) -> None:
-    browser.sign_in(house.add("user"))
+    browser.enter(house.add("user"))
     cookie = browser.cookie("session")
     answer = httpx.get(
         f"{house.address}/sessions/session-user-l/", headers={"Authorization": f"Bearer {cookie}"}, verify=NO_TLS
@@ -346,7 +346,7 @@ def test_what_another_site_posts_is_refused_in_words(
     house: House, browser: Browser, kind: str, headers: dict[str, str]
 ) -> None:
     account = house.add(kind)
-    browser.sign_in(account)
+    browser.enter(account)
     assert len(POSTED) > 18
     for address in POSTED:
         answer = browser.post(address, headers=headers)
@@ -358,9 +358,9 @@ def test_what_another_site_posts_is_refused_in_words(
 @each_kind
 def test_a_form_made_for_another_account_changes_nothing(house: House, browser: Browser, kind: str) -> None:
     first, second = house.add(kind), house.add("user")
-    browser.sign_in(first)
+    browser.enter(first)
     form = browser.open("/account/").form("/account/fields/") | {"name": "Changed"}
-    browser.sign_in(second)
+    browser.enter(second)
     answer = browser.post("/account/fields/", form)
     assert answer.status_code == 409
     assert "Nothing was changed" in answer.text
@@ -370,16 +370,16 @@ def test_a_form_made_for_another_account_changes_nothing(house: House, browser: 
 @each_kind
 def test_a_form_kept_from_before_signing_in_again_changes_nothing(house: House, browser: Browser, kind: str) -> None:
     account = house.add(kind)
-    browser.sign_in(account)
+    browser.enter(account)
     form = browser.open("/account/").form("/account/fields/") | {"name": "Changed"}
-    browser.sign_in(account)
+    browser.enter(account)
     assert browser.post("/account/fields/", form).status_code == 409
     assert "Changed" not in browser.open("/account/").form("/account/fields/")["name"]
 
 
 @each_kind
 def test_a_form_sent_after_signing_out_changes_nothing_and_says_so(house: House, browser: Browser, kind: str) -> None:
-    browser.sign_in(house.add(kind))
+    browser.enter(house.add(kind))
     form = browser.open("/account/").form("/account/fields/")
     browser.send("/sign-out/")
     answer = browser.post("/account/fields/", form)
@@ -389,8 +389,8 @@ def test_a_form_sent_after_signing_out_changes_nothing_and_says_so(house: House,
 
 def test_the_page_of_a_session_that_was_ended_says_why(house: House, browser: Browser, other: Browser) -> None:
     account = house.add("user")
-    browser.sign_in(account)
-    other.sign_in(account)
+    browser.enter(account)
+    other.enter(account)
     other.post("/devices/end-others/", {"whose": other.open("/account/").form("/account/fields/")["whose"]})
     answer = browser.get("/devices/")
     assert answer.headers["Location"] == "/sign-in/?next=%2Fdevices%2F"
@@ -433,6 +433,7 @@ def test_a_body_that_is_too_large_is_told_in_words(browser: Browser) -> None:
     assert "Nothing was changed" in answer.text
 
 
+@pytest.mark.postgresql
 def test_while_the_database_is_away_a_page_says_so_and_nobody_is_signed_out(
     make_url: Callable[[str], str], start: Callable[..., Server]
 ) -> None:

@@ -107,6 +107,7 @@ def test_what_everybody_knows_of_an_account_is_no_password_for_it(passwords: Pas
             passwords.hash_now(personal, personal, None, "")
 
 
+@pytest.mark.long
 def test_a_flood_of_checks_leaves_the_loop_free(passwords: Passwords) -> None:
     async def check() -> int:
         kept = await passwords.hash(GOOD)
@@ -121,6 +122,7 @@ def test_a_flood_of_checks_leaves_the_loop_free(passwords: Passwords) -> None:
     assert asyncio.run(check()) > 100
 
 
+@pytest.mark.long
 def test_so_many_wait_and_no_more_and_half_of_the_places_are_kept_for_who_is_known(passwords: Passwords) -> None:
     kept = passwords.hash_now(GOOD)
 

@@ -19,6 +19,8 @@ from models.postgres import PostgresDatabase
 from tests.conftest import need_postgres
 from tests.postgres import make_database, running_postgres
 
+pytestmark = pytest.mark.postgresql
+
 
 @dataclass(frozen=True)
 class Encrypted:

@@ -436,6 +436,7 @@ def test_having_been_seen_earlier_counts_for_nothing(store: Store, kind: Kind, a
     assert store.read(get_live, kind, account) == [before]
 
 
+@pytest.mark.postgresql
 def test_whoever_is_made_staff_while_it_is_written_who_was_seen_keeps_the_limits_of_staff(
     make_url: Callable[[str], str],
 ) -> None:
