@@ -544,13 +544,18 @@ def shorten(db: Connection, kind: Kind, account_id: int, limits: Limits) -> None
 
 
 def see(db: Connection, kind: Kind, seen: Mapping[int, datetime], settings: SessionSettings, now: datetime) -> None:
-    """Write when sessions were last seen, and with it when they will have been idle too long."""
+    """Write when sessions were last seen, and with it when they will have been idle too long.
+
+    What others hold, because they end or change it, is left to the next time that it is seen.
+    """
     accounts, columns = kind.accounts.c, kind.sessions.c
+    # Whoever waits for nobody is in nobody's way. Read only after that: an account that is made staff meanwhile
+    # waits here, and shortens what is written.
+    free = select(columns.id).where(columns.id.in_(seen)).with_for_update(key_share=True, skip_locked=True)
     rows = db.execute(
-        select(columns.id, columns.created_at, columns.expires_at, has_limits_of_staff(kind).label("staff"))
+        select(columns.id, columns.created_at, has_limits_of_staff(kind).label("staff"))
         .join_from(kind.sessions, kind.accounts, accounts.id == columns.account_id)
-        .where(columns.id.in_(seen))
-        .order_by(columns.id)
+        .where(columns.id.in_(db.scalars(free).all()))
     ).all()
     if not rows:
         return
@@ -563,7 +568,6 @@ def see(db: Connection, kind: Kind, seen: Mapping[int, datetime], settings: Sess
                 "session_id": row.id,
                 "seen_at": clock.to_microseconds(seen[row.id]),
                 "idle_at": clock.to_microseconds(idle_at),
-                "known": clock.to_microseconds(row.expires_at),
                 "now": clock.to_microseconds(now),
             }
         )
@@ -699,14 +703,11 @@ def _naming(kind: Kind, wanted: ColumnElement[bool]) -> Statement:
 @cache
 def _seeing(kind: Kind) -> Statement:
     columns = kind.sessions.c
-    seen_at, idle_at, known = (bindparam(name, type_=BigInteger) for name in ("seen_at", "idle_at", "known"))
-    # Where its end is another by now, its account may have been made staff since the limits were read. Locked for it,
-    # a batch's accounts would make whoever ends a session wait, and meet those who lock several in another order.
-    is_known = type_coerce(columns.expires_at, BigInteger) == known
+    seen_at, idle_at = (bindparam(name, type_=BigInteger) for name in ("seen_at", "idle_at"))
     return Statement(
         update(kind.sessions)
         # What has expired stays expired: an answer without it may have been given.
-        .where(_one(kind), columns.last_seen_at < seen_at, is_live(kind), is_known)
+        .where(_one(kind), columns.last_seen_at < seen_at, is_live(kind))
         .values({"last_seen_at": seen_at, "expires_at": idle_at})
     )
 

@@ -6,13 +6,13 @@ import asyncio
 import itertools
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from models import accounts, clock, codes, cutoffs, known_devices, principals, restores, sessions
@@ -27,7 +27,7 @@ from models.schema import CLIENT, CUTOFFS, EVENTS, KINDS, KNOWN_DEVICES, USER, K
 from models.sessions import GRACE, MOST_REFRESHES, Started
 from models.settings import ClientLimits, Limits, SessionSettings, StaffLimits, UserLimits
 from models.tokens import Claims
-from tests.conftest import open_database
+from tests.conftest import open_database, wait_until
 
 HASH = "no password has this hash"
 ORIGIN = Origin(ip="192.0.2.7", device="tests/1")
@@ -437,36 +437,71 @@ def test_having_been_seen_earlier_counts_for_nothing(store: Store, kind: Kind, a
 
 
 @pytest.mark.postgresql
-def test_whoever_is_made_staff_while_it_is_written_who_was_seen_keeps_the_limits_of_staff(
+def test_whoever_is_made_staff_while_it_is_written_who_was_seen_has_the_limits_of_staff(
     make_url: Callable[[str], str],
 ) -> None:
     # On SQLite nobody else writes meanwhile.
     url = make_url("postgresql")
 
     async def make_staff() -> None:
-        other = open_database(url)
         change = AccountChange(staff=True)
+        other = open_database(url)
         await other.write(accounts.change_by_staff, None, USER, mine["id"], change, None, None, SETTINGS, NOW)
         await other.close()
 
+    async def is_waiting() -> bool:
+        other = open_database(url)
+        waiting = await other.read(lambda db: db.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
+        await other.close()
+        return bool(waiting)
+
     class Meanwhile(SessionSettings):
         def limits(self, kind: Kind, is_staff: bool) -> Limits:
-            with ThreadPoolExecutor(1) as aside:
-                aside.submit(asyncio.run, make_staff()).result()
+            making.append(aside.submit(asyncio.run, make_staff()))
+            wait_until(lambda: aside.submit(asyncio.run, is_waiting()).result())
             return super().limits(kind, is_staff)
 
-    with asyncio.Runner() as runner:
+    making: list[Future[None]] = []
+    with ThreadPoolExecutor(2) as aside, asyncio.Runner() as runner:
         store = Store(open_database(url), open_database(url), runner.run)
         mine = add(store, USER)
         seen = start(store, USER, mine).session["id"]
         ends = []
         for after, settings in ((MINUTE, Meanwhile()), (2 * MINUTE, SETTINGS)):
             store.write(sessions.see, USER, {seen: NOW + after}, settings, NOW)
+            making[0].result()
             ends += [row["expires_at"] for row in store.read(get_live, USER, mine)]
         runner.run(store.database.close())
         runner.run(store.second.close())
 
-    assert ends == [NOW + SETTINGS.staff.idle, NOW + 2 * MINUTE + SETTINGS.staff.idle]
+    assert ends == [NOW + MINUTE + SETTINGS.staff.idle, NOW + 2 * MINUTE + SETTINGS.staff.idle]
+
+
+@pytest.mark.postgresql
+def test_writing_who_was_seen_waits_for_nobody(make_url: Callable[[str], str]) -> None:
+    # On SQLite nobody else writes meanwhile.
+    url = make_url("postgresql")
+    with asyncio.Runner() as runner:
+        store = Store(open_database(url), open_database(url), runner.run)
+        mine = add(store, USER)
+        held, free = (start(store, USER, mine).session["id"] for _ in range(2))
+
+        def hold(db: Connection) -> None:
+            db.execute(update(USER.sessions).where(USER.sessions.c.id == held).values(name="held"))
+            with ThreadPoolExecutor(1) as aside:
+                aside.submit(asyncio.run, see()).result()
+
+        async def see() -> None:
+            other = open_database(url)
+            await other.write(sessions.see, USER, {held: NOW + MINUTE, free: NOW + MINUTE}, SETTINGS, NOW)
+            await other.close()
+
+        store.write(hold)
+        last = {row["id"]: row["last_seen_at"] for row in store.read(get_live, USER, mine)}
+        runner.run(store.database.close())
+        runner.run(store.second.close())
+
+    assert last == {held: NOW, free: NOW + MINUTE}
 
 
 def test_being_seen_moves_no_revision(store: Store, kind: Kind, account: Row) -> None:
