@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tornado import web
 
-from handlers.admin.filters import Filters
+from handlers.admin.filters import Filters, write_address
 from handlers.admin.people import Person, make_person
 from handlers.admin.sessions import ADDRESS, FIELDS, make_listed
 from handlers.admin.staff import ListHandler, StaffHandler
@@ -48,13 +48,13 @@ class EndHandler(ListHandler[SessionQuery]):
         if typed is None:
             await self._show(form, 400)
             return
-        wanted, _ = self._read_wanted()
+        wanted, filters = self._read_wanted()
         if wanted is None:
             await self._show(form)
             return
-        total = await self._count(wanted)
+        total = await self._count(wanted, filters)
         if not total:
-            self.redirect_to(ADDRESS, N_("They have ended already: there was nothing left to end."))
+            self.redirect_to(_back(filters), N_("They have ended already: there was nothing left to end."))
             return
         act = self.language.ngettext(
             "End {number} session", "End {number} sessions", total, number=self.language.number(total)
@@ -79,12 +79,12 @@ class EndHandler(ListHandler[SessionQuery]):
             return SessionFilter(ids=frozenset(_read_key(key) for key in picked)), filters
         return filters.query.filter if filters.query else None, filters
 
-    async def _count(self, wanted: SessionFilter) -> int:
+    async def _count(self, wanted: SessionFilter, filters: Filters[SessionQuery]) -> int:
         """How many are meant; a search that finds too many accounts is told by the list."""
         try:
             return self.must(await desk.count_sessions(self.parts.database, self.principal, wanted, clock.now()))
         except TooWide:
-            self.redirect_to(self._read_wanted()[1].to().replace(self.request.path, ADDRESS))
+            self.redirect_to(_back(filters))
             raise web.Finish from None
 
     async def _show(self, form: Form, status: int = 200) -> None:
@@ -92,23 +92,24 @@ class EndHandler(ListHandler[SessionQuery]):
         database, principal, now, language = self.parts.database, self.principal, clock.now(), self.language
         if wanted is None:
             wrong = N_("Pick at least one session, and at most {most}.") if filters.query else UNREADABLE
-            self.redirect_to(ADDRESS, wrong, tone="wrong", most=MOST_PICKED)
+            self.redirect_to(_back(filters), wrong, tone="wrong", most=MOST_PICKED)
             return
-        total = await self._count(wanted)
+        total = await self._count(wanted, filters)
         found = self.must(await desk.list_sessions(database, principal, wanted, now, most=MOST_SHOWN))
         counts = {
-            kind.name: await self._count(replace(wanted, kind=kind.name))
+            kind.name: await self._count(replace(wanted, kind=kind.name), filters)
             for kind in KINDS.values()
             if wanted.kind in (None, kind.name)
         }
         own = replace(wanted, kind=principal.kind.name, account=principal.account_id)
         is_near = wanted.kind in (None, own.kind) and wanted.account in (None, own.account)
-        has_own = is_near and await self._count(own) > 0
+        has_own = is_near and await self._count(own, filters) > 0
         self.render_page(
             "desk/end.html",
             status,
             form=form,
             filters=filters,
+            back=_back(filters),
             total=total,
             counts=counts,
             has_own=has_own,
@@ -116,6 +117,11 @@ class EndHandler(ListHandler[SessionQuery]):
             is_picked=wanted.ids is not None,
             LONGEST_REASON=LONGEST_REASON,
         )
+
+
+def _back(filters: Filters[SessionQuery]) -> str:
+    """The list, with the filters that were on when somebody came from it."""
+    return write_address(ADDRESS, filters.written)
 
 
 def _read_key(key: str) -> tuple[KindName, int]:

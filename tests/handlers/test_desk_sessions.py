@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import pytest
 
@@ -195,6 +195,22 @@ def test_the_picked_ones_end_and_no_other_with_the_reason_in_the_log(house: Hous
     log = staff.open(f"/admin/events/?kind=user&account={user.id}").words
     assert "ended the session of" in log
     assert "Reason: a lost van" in log
+
+
+def test_whoever_does_not_end_them_comes_back_to_the_list_with_its_filters(
+    house: House, staff: Staff, agent: str
+) -> None:
+    device = house.sign_in(house.add("client"), agent)
+    back = f"/admin/sessions/?{urlencode({'device': agent, 'sort': 'seen'})}"
+    none = staff.open(back).form("/admin/sessions/end/")
+    asked = f"/admin/sessions/end/?{urlencode(none | {'session': f'client-{device.session}'})}"
+
+    for address in (back.replace("/?", "/end/?"), asked):
+        assert staff.open(address).links.count(back) == 2
+    assert staff.get(f"/admin/sessions/end/?{urlencode(none)}").headers["Location"] == back
+    form = staff.open(asked).form(asked)
+    assert house.ask("DELETE", f"/sessions/session-client-d/{device.session}/", device).status_code == 204
+    assert staff.post(asked, form).headers["Location"] == back
 
 
 def test_all_that_match_end_and_who_signs_in_meanwhile_stays(house: House, staff: Staff, agent: str) -> None:
