@@ -20,6 +20,7 @@ from handlers.forms import (
     PasswordChange,
     clean_code,
 )
+from handlers.letters import make_code
 from models import accounts, clock, exports, pictures, profiles
 from models.accounts import Contact, ContactTaken
 from models.guesses import Purpose
@@ -117,7 +118,7 @@ class ContactHandler(_ContactHandler):
         try:
             is_sent = await self.settle(
                 guess, profiles.ask_contact, self.principal, contact, value, self.parts.keys,
-                self.parts.settings.accounts, clock.now(), self.tell_code,
+                self.parts.settings.accounts, clock.now(), make_code(self.language),
             )  # fmt: skip
         except ContactTaken:
             form.errors["value"] = self._(TAKEN)

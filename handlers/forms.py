@@ -193,20 +193,6 @@ class FormHandler(PageHandler):
                 form.errors["new_password"] = self._(WEAK_PASSWORD)
             return None
 
-    def tell_code(self, code: str, minutes: int) -> tuple[str, str]:
-        """The subject and the text of a message with a code, in the language of whoever asks for it."""
-        language = self.language
-        lines = [
-            language.plain(N_("Your code is {code}."), code=code),
-            language.ngettext(
-                "It is good for {count} minute and for one use.",
-                "It is good for {count} minutes and for one use.",
-                minutes,
-            ),
-            language.plain(N_("If you did not ask for it, ignore this message.")),
-        ]
-        return language.plain(N_("{code} is your code"), code=code), "\n".join(map(str, lines))
-
 
 def _is_secret(name: str) -> bool:
     return name == "code" or "password" in name

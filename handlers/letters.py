@@ -1,17 +1,35 @@
-"""What is written to an account: that somebody signed in on a device never seen before; a link for a new password."""
+"""What is written to an account: a code; that a device never seen before signed in; a link for a new password."""
 
 from __future__ import annotations
 
 from handlers import languages
 from handlers.base import BaseHandler
 from models import clock
-from models.accounts import TellLink
+from models.accounts import TellCode, TellLink
 from models.announcements import Announcement
 from models.keys import KeySet
 from models.languages import N_
 from models.schema import Kind, Row
 
 LINK = "link"
+
+
+def make_code(language: languages.Language) -> TellCode:
+    """The message with a code, in the language of whoever asks for it."""
+
+    def write(code: str, minutes: int) -> tuple[str, str]:
+        lines = [
+            language.plain(N_("Your code is {code}."), code=code),
+            language.ngettext(
+                "It is good for {count} minute and for one use.",
+                "It is good for {count} minutes and for one use.",
+                minutes,
+            ),
+            language.plain(N_("If you did not ask for it, ignore this message.")),
+        ]
+        return language.plain(N_("{code} is your code"), code=code), "\n".join(map(str, lines))
+
+    return write
 
 
 def make_announcement(handler: BaseHandler) -> Announcement:
@@ -67,6 +85,11 @@ def _choose(handler: BaseHandler, account: Row) -> languages.Language:
     """The account's own language, or else the one that `handler` is asked in."""
     if account["language"] in languages.LOCALES:
         return languages.Language(account["language"])
+    return asked_in(handler)
+
+
+def asked_in(handler: BaseHandler) -> languages.Language:
+    """The language that a program asks in."""
     return languages.choose(handler.request.headers.get("Accept-Language", ""))
 
 

@@ -18,6 +18,7 @@ from handlers.forms import (
     Reset,
     clean_code,
 )
+from handlers.letters import make_code
 from handlers.pages import HOME
 from handlers.sign_in import EntryHandler
 from models import accounts, clock, codes
@@ -67,7 +68,7 @@ class RegisterHandler(EntryHandler):
         try:
             row = await self.parts.database.write(
                 accounts.register, kind, fields, password_hash, self.origin, self.parts.keys, settings, clock.now(),
-                self.tell_code,
+                make_code(self.language),
             )  # fmt: skip
         except ContactTaken as taken:
             # A double click, or somebody who has forgotten the account but not its password.
@@ -181,7 +182,7 @@ class SendCodeHandler(_ConfirmingHandler):
         if guess:
             await self.settle(
                 guess, accounts.send_code, guess.kinds, contact, value, self.parts.keys, self.parts.settings.accounts,
-                clock.now(), self.tell_code,
+                clock.now(), make_code(self.language),
             )  # fmt: skip
             self.parts.delivery.wake()
 
@@ -206,7 +207,7 @@ class ForgottenHandler(EntryHandler):
         if guess:
             await self.settle(
                 guess, accounts.send_reset, guess.kinds, contact, value, self.parts.keys, self.parts.settings.accounts,
-                clock.now(), self.tell_code,
+                clock.now(), make_code(self.language),
             )  # fmt: skip
             self.parts.delivery.wake()
 

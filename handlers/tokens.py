@@ -7,7 +7,7 @@ import asyncio
 from handlers.answers import shape_account, shape_tokens
 from handlers.base import ApiHandler, Refusal, forbidden, not_valid
 from handlers.bodies import CONFIRMATION, CONTACT, REGISTRATION, SIGN_IN, PasswordChange, Refresh
-from handlers.letters import make_announcement
+from handlers.letters import asked_in, make_announcement, make_code
 from models import accounts, clock, sessions
 from models.accounts import Contact, ContactTaken
 from models.contacts import normalise_email, normalise_phone
@@ -104,8 +104,9 @@ class RegisterHandler(StrangerHandler):
         password_hash = await self.hash_password(of, "password", body.password, fields, guess)
         try:
             row = await self.parts.database.write(
-                accounts.register, of, fields, password_hash, self.origin, self.parts.keys, settings, clock.now()
-            )
+                accounts.register, of, fields, password_hash, self.origin, self.parts.keys, settings, clock.now(),
+                make_code(asked_in(self)),
+            )  # fmt: skip
         except ContactTaken as taken:
             raise Refusal(400, {taken.contact: [TAKEN]}) from None
         self.parts.delivery.wake()
@@ -140,7 +141,10 @@ class SendCodeHandler(StrangerHandler):
         self.answer({"detail": "If this contact waits for a code, one is on its way."}, 202)
         if guess:
             settings = self.parts.settings.accounts
-            await self.settle(guess, accounts.send_code, [of], contact, value, self.parts.keys, settings, clock.now())
+            await self.settle(
+                guess, accounts.send_code, [of], contact, value, self.parts.keys, settings, clock.now(),
+                make_code(asked_in(self)),
+            )  # fmt: skip
             self.parts.delivery.wake()
 
 

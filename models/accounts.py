@@ -30,12 +30,6 @@ TellCode = Callable[[str, int], tuple[str, str]]
 TellLink = Callable[[Kind, Row, str], tuple[str, str]]
 
 
-def tell_code(code: str, minutes: int) -> tuple[str, str]:
-    """For whoever has told no language."""
-    sentence = f"Your code is {code}. It is good for {minutes} minutes and for one use.\n"
-    return f"{code} is your code", sentence + "If you did not ask for it, ignore this message."
-
-
 def personal_words(kind: Kind, account: Mapping[str, Any]) -> list[str]:
     """What everybody knows of an account, which is no password for it: its contacts and names."""
     given = [account.get(name) for name in (*kind.contacts, "surname", "name", "patronymic")]
@@ -95,7 +89,7 @@ def register(
     keys: KeySet,
     settings: AccountSettings,
     now: datetime,
-    tell: TellCode = tell_code,
+    tell: TellCode,
 ) -> Row:
     """Make an account and queue the codes that confirm its contacts; raises ContactTaken."""
     row = create(db, kind, fields, password_hash, origin, now)
@@ -148,7 +142,7 @@ def send_code(
     keys: KeySet,
     settings: AccountSettings,
     now: datetime,
-    tell: TellCode = tell_code,
+    tell: TellCode,
 ) -> None:
     """Queue a new code for a contact that is not confirmed yet; whether there was one stays unsaid."""
     for kind, row in find_usable(db, kinds, contact, value):

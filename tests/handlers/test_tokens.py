@@ -89,11 +89,16 @@ def everything(house: House) -> Any:
     return house.read(read)
 
 
-def read_codes(house: House, recipient: str) -> list[str]:
-    """The codes that were sent to `recipient`, oldest first: they are in the log of whichever server took them."""
+def find_sent(house: House, recipient: str) -> list[str]:
+    """What was sent to `recipient`, oldest first: it is in the log of whichever server took it."""
     logs = {log.resolve() for log in house.log.parent.parent.glob("*/server-*.log")}
     lines = [line for log in logs for line in log.read_text().splitlines() if "NOT SENT" in line and recipient in line]
-    return [re.findall(r"Your code is ([0-9]{6})", line)[0] for line in sorted(lines)]
+    return sorted(lines)
+
+
+def read_codes(house: House, recipient: str) -> list[str]:
+    """The codes that were sent to `recipient`, oldest first."""
+    return [re.findall(r"Your code is ([0-9]{6})", line)[0] for line in find_sent(house, recipient)]
 
 
 def wait_for_code(house: House, recipient: str, count: int = 1) -> str:
@@ -444,6 +449,18 @@ def test_an_email_differs_from_another_by_more_than_case(house: House) -> None:
     assert house.client.post("/auth/user/register/", json={"email": email, "password": PASSWORD}).status_code == 201
     answer = house.client.post("/auth/user/register/", json={"email": email.title(), "password": PASSWORD})
     assert (answer.status_code, list(answer.json())) == (400, ["email"])
+
+
+def test_a_code_is_sent_in_the_language_that_is_asked_in(house: House) -> None:
+    phone = fresh_phone()
+    sent = {"phone": phone, "surname": "Иванова", "password": PASSWORD}
+    answer = house.client.post("/auth/client/register/", json=sent, headers={"Accept-Language": "ru, en;q=0.5"})
+    assert answer.status_code == 201
+    wait_until(lambda: "Ваш код: " in "".join(find_sent(house, phone)))
+    change_codes(house, "client", answer.json()["id"], created_at=clock.now() - timedelta(seconds=61))
+    again = house.client.post("/auth/client/confirm/send/", json={"phone": phone}, headers={"Accept-Language": "ru"})
+    assert again.status_code == 202
+    wait_until(lambda: "".join(find_sent(house, phone)).count("Ваш код: ") == 2)
 
 
 def test_of_many_that_register_one_contact_at_once_one_gets_it(house: House) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from models import clock, exports, profiles, sessions
-from models.accounts import tell_code
 from models.origins import Origin
 from models.principals import Principal
 from models.schema import KINDS
@@ -26,10 +25,15 @@ def principal(house: House, request: pytest.FixtureRequest) -> Principal:
     return Principal(KINDS[request.param], device.account.id, device.session)
 
 
+def tell(code: str, minutes: int) -> tuple[str, str]:
+    """A code as a message."""
+    return "a code", f"{code} is good for {minutes} minutes"
+
+
 def ask(house: House, principal: Principal, phone: str, at: datetime) -> Any:
     """Whether a code is sent to a new phone."""
     settings = AccountSettings()
-    return house.write(profiles.ask_contact, principal, "phone", phone, KEY_SET, settings, at, tell_code)
+    return house.write(profiles.ask_contact, principal, "phone", phone, KEY_SET, settings, at, tell)
 
 
 def test_an_ended_session_sends_no_code_and_takes_nothing_home(house: House, principal: Principal) -> None:
