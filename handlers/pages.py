@@ -23,11 +23,12 @@ from tornado import web
 from handlers import languages
 from handlers.answers import DEFAULT_IMAGE
 from handlers.application import Refusers
-from handlers.base import RETRY_SECONDS, BaseHandler, Refusal, TooLarge, answers_method, tell_later
+from handlers.base import RETRY_SECONDS, BaseHandler, Refusal, TooLarge, TooSlow, answers_method, tell_later
 from handlers.static import address
 from models import accounts, clock, principals, sessions
 from models.guesses import Purpose
 from models.languages import N_
+from models.passwords import Busy
 from models.principals import Principal
 from models.schema import Row
 from models.tokens import Claims, InvalidToken
@@ -82,6 +83,12 @@ ERRORS = {
     429: (N_("Too many tries"), N_("Nothing was changed. Try again {wait}.")),
     500: (N_("Something went wrong here"), N_("It has been logged. Try again in a moment.")),
     503: (N_("This is taking a break"), N_("The database can't be reached. Try again in a moment.")),
+}
+
+# What else a 503 may be.
+LATE = {
+    Busy: N_("Too many people are signing in at once. Try again in a moment."),
+    TooSlow: N_("This took too long. See whether it was done, and try again in a moment."),
 }
 
 # What may be over when it is tried again.
@@ -491,6 +498,7 @@ class PageHandler(BaseHandler):
         # A cookie that could not be proved is not known to be bad.
         self.is_strange_cookie = False
         title, text = ERRORS.get(status_code) or ERRORS[500 if status_code >= 500 else 400]
+        text = LATE.get(type(error), text)
         wait = self.language.wait(timedelta(seconds=int(headers.get("Retry-After", RETRY_SECONDS))))
         again = self.request.path if status_code in PASSING and answers_method(type(self), "get") else None
         self.render_error(

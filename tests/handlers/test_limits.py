@@ -9,6 +9,7 @@ import re
 import socket
 import sqlite3
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
 import httpx
@@ -221,10 +222,19 @@ def test_a_request_that_takes_too_long_is_503(strict: House) -> None:
     device = strict.sign_in(strict.add("client"))
     with contextlib.closing(sqlite3.connect(strict.url.removeprefix("sqlite:///"), isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        answer = strict.ask("PATCH", f"/sessions/session-client-u/{device.session}/", device, json={"name": "Mine"})
+        with ThreadPoolExecutor(2) as threads:
+            path, form = (
+                f"/sessions/session-client-u/{device.session}/",
+                {"identity": "late@example.com", "password": "x"},
+            )
+            asked = threads.submit(strict.ask, "PATCH", path, device, json={"name": "Mine"})
+            page = threads.submit(strict.client.post, "/sign-in/", data=form).result()
+            answer = asked.result()
         other.execute("ROLLBACK")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
     assert answer.json()["detail"].startswith("This took too long.")
+    assert page.status_code == 503
+    assert "This took too long. See whether it was done" in page.text
     assert strict.ask("GET", "/sessions/session-client-l/", device).status_code == 200
 
 
