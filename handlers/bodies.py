@@ -137,9 +137,6 @@ class Naming(Body):
     name: Annotated[Filled, Field(max_length=64)] | None
 
 
-Reason = Annotated[Filled, Field(max_length=500)]
-
-
 class AccountChange(Body):
     """What staff change of an account; roles are for users."""
 
@@ -147,7 +144,7 @@ class AccountChange(Body):
     disabled: bool | None = None
     staff: bool | None = None
     viewer: bool | None = None
-    reason: Reason | None = None
+    reason: Filled | None = None
 
 
 # Which body an address takes, by the kind in it.

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from handlers.answers import shape_account, shape_details
 from handlers.base import ApiHandler, Refusal, forbidden, read_id, tell_errors
-from handlers.bodies import Body, Reason
+from handlers.bodies import Body, Filled
 from handlers.queries import AccountQuery, EventQuery, ListQuery, SessionQuery, encode, find_empty, read_query
 from models import clock, desk, jobs
 from models.accounts import is_confirmed
@@ -105,7 +105,7 @@ class Ending(Body):
     """Ending all sessions that match a filter: `{}` matches every one."""
 
     filter: dict[str, str]
-    reason: Reason | None = None
+    reason: Filled | None = None
 
 
 class EndingHandler(DeskHandler):

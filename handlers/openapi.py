@@ -16,6 +16,7 @@ from handlers.answers import DEFAULT_IMAGE
 from handlers.base import FORBIDDEN, NOT_PROVIDED, NOT_VALID
 from handlers.bodies import CONFIRMATION, CONTACT, REGISTRATION, SIGN_IN
 from handlers.desk import Ending
+from handlers.live import MOST_OF_ACCOUNT, MOST_OF_SESSION
 from handlers.queries import MOST_ON_A_PAGE, EventQuery, ListQuery, SessionQuery
 from handlers.sessions import Page
 from handlers.tokens import WRONG
@@ -211,11 +212,12 @@ def make_document() -> Json:
     paths: dict[str, Json] = {}
     for kind in KINDS.values():
         paths |= _session_paths(kind) | _account_paths(kind)
-    refresh = _post(
-        "refreshTokens", "Signing in", "Get the next tokens", "Refresh", {"refresh": TOKENS["refresh"]},
+    refresh = _operation(
+        "refreshTokens", "Signing in", "Get the next tokens",
         {"200": _signed_in(), "401": _refer("responses", "NotValid"), "403": _refer("responses", "Forbidden")},
         "A refresh token is good once: send the newest. For 30 seconds one that was used gives the same tokens'"
         " successor again; later it was stolen, and ends its session.",
+        body=_body("Refresh", {"refresh": TOKENS["refresh"]}), is_open=True,
     )  # fmt: skip
     return {
         "openapi": "3.1.0",
@@ -290,7 +292,7 @@ def _session_paths(kind: Kind) -> dict[str, Json]:
                 {"200": _answer("The picture.", {}, media="image/jpeg"), "400": _refer("responses", "BadRequest")},
                 parameters=[_id("Of any account, or of none.") | {"schema": {"type": "integer", "minimum": 0}},
                             _refer("parameters", "file")],
-                is_open=True, asks_database=False,
+                is_open=True,
             ),
         },
         f"{address}-r/{{id}}/": {
@@ -436,7 +438,7 @@ def _desk_parameter(name: str) -> Json:
 def _live_paths() -> dict[str, Json]:
     events = 'retry: 1000\nevent: device\ndata: {}\n\nid: 7\nevent: device\ndata: {"action":"started","session":2}\n\n'
     stream = {"200": _answer("Server-Sent Events, until one of the two sides ends.", TEXT, events,
-                             media="text/event-stream"), "429": _refer("responses", "TooMany")}  # fmt: skip
+                             media="text/event-stream"), "429": _refer("responses", "TooManyStreams")}  # fmt: skip
     return {
         "/sessions/live/": {
             "get": _operation(
@@ -709,15 +711,22 @@ def _refusals() -> dict[str, Json]:
         "NotFound": refuse("There is no such address.", {"detail": "Not found."}),
         "MethodNotAllowed": refuse("The address does not have this method.", {"detail": "Method not allowed."},
                                    Allow=_refer("headers", "Allow")),
-        "TooLarge": refuse("A body of more than 64 KiB.", {"detail": "The body is too large."}),
+        "TooLarge": refuse("A body of more than `server.body_bytes`: 64 KiB, unless it is set otherwise.",
+                           {"detail": "The body is too large."}),
         "NotJson": refuse("A body that is not application/json.", {"detail": "Send the body as application/json."}),
         "TooMany": _answer(
             "Too many wrong tries for this account or from this network, or too many codes sent to either. A device "
             "that names itself by a `device_id` which the account has signed in with waits for no stranger's tries.",
             _refer("schemas", "Detail"), {"detail": "Too many tries. Try again in 32 s."},
         ) | {"headers": {"Retry-After": later}},
+        "TooManyStreams": _answer(
+            f"{MOST_OF_SESSION} streams of this session are open already, or {MOST_OF_ACCOUNT} of this account, on one "
+            "worker.",
+            _refer("schemas", "Detail"), {"detail": f"This session has {MOST_OF_SESSION} streams open already."},
+        ) | {"headers": {"Retry-After": later}},
         "Unavailable": _answer(
-            "The database is away, or too many sign in at once.", _refer("schemas", "Detail"),
+            "The database is away, too many sign in at once, there is no room for a stream, or this took too long.",
+            _refer("schemas", "Detail"),
             {"detail": "The database can't be reached. Try again in a moment."},
         ) | {"headers": {"Retry-After": later}},
     }  # fmt: skip
