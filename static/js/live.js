@@ -64,6 +64,7 @@ function swap(page) {
   for (const row of fresh.querySelectorAll(".row[id]")) row.classList.toggle("arrived", !known.has(row.id));
   const flash = shown.querySelector("#flash");
   if (flash && !fresh.querySelector("#flash")) fresh.prepend(document.importNode(flash, true));
+  tell(shown, fresh);
   shown.replaceChildren(...fresh.childNodes);
   shown.dataset.every = fresh.dataset.every ?? "";
   document.dispatchEvent(new Event("swapped"));
@@ -73,6 +74,12 @@ function swap(page) {
     document.getElementById(open)?.showModal();
   }
   if (place) (place() ?? document.getElementById("title")).focus({ preventScroll: true });
+}
+
+// Says what changed to who does not see it. Elsewhere: what is itself replaced is not said reliably.
+function tell(shown, fresh) {
+  const [before, now] = [shown, fresh].map((page) => page.querySelector("[data-told]")?.textContent.trim() ?? "");
+  if (now !== before) document.getElementById("told").textContent = now;
 }
 
 // Whether something is selected, to be copied.

@@ -10,6 +10,7 @@ for (const form of document.querySelectorAll("form[data-preferences]")) {
       other.setAttribute("aria-pressed", String(other === button));
     }
     const body = new URLSearchParams({ theme: button.value, next: "/" });
-    fetch(form.action, { method: "POST", body, redirect: "manual" });
+    // Offline it shows all the same, until the next page.
+    fetch(form.action, { method: "POST", body, redirect: "manual" }).catch(() => {});
   });
 }

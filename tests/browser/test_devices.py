@@ -53,6 +53,7 @@ def test_a_device_that_signs_in_appears_without_a_reload_and_what_was_typed_stay
     device = site.sign_in(account, "Newcomer/2.0")
 
     expect(page.locator(f"#device-{device.session}")).to_be_visible()
+    expect(page.get_by_role("status").filter(has_text="9 other devices")).to_have_count(1)
     expect(page.get_by_role("searchbox")).to_have_value("newcomer")
     expect(page.get_by_role("searchbox")).to_be_focused()
     expect(page.locator("[data-device]:visible")).to_have_count(1)
@@ -129,7 +130,7 @@ def test_without_javascript_too_a_device_that_another_ends_is_told_so_and_a_thir
     first.reload()
 
     first.locator(f"#{current} button").click()
-    expect(first.get_by_role("status")).to_contain_text("is signed out.")
+    expect(first.get_by_role("status").filter(has_text="is signed out.")).to_be_visible()
     second.get_by_role("link", name="Account").click()
 
     expect(second.get_by_text("You were signed out here from another of your devices.")).to_be_visible()
