@@ -107,7 +107,8 @@ class Parent:
                 return
             is_stable = loop.time() - started_at > STABLE_SECONDS
             wait = 0.0 if is_stable else min(max(0.1, wait * 2), LONGEST_WAIT_SECONDS)
-            log.error("a worker died and is started again", exit_code=code, wait_seconds=wait)
+            if process:
+                log.error("a worker died and is started again", exit_code=code, wait_seconds=wait)
             await asyncio.sleep(wait)
 
     async def _leave(self, slot: Slot, process: Process) -> int:
@@ -117,15 +118,22 @@ class Parent:
             slot.processes.remove(process)
         return code
 
-    async def _start(self, slot: Slot) -> Process:
+    async def _start(self, slot: Slot) -> Process | None:
+        """A new worker in the slot; None where the system starts none now, for want of memory or of its program."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         numbers = [listening.fileno() for listening in slot.sockets]
         arguments = ["--inherit", ",".join(map(str, [theirs.fileno(), *numbers]))]
-        started = await asyncio.create_subprocess_exec(
-            *self._command, *arguments, pass_fds=[theirs.fileno(), *numbers], stdin=asyncio.subprocess.DEVNULL
-        )
-        theirs.close()
+        try:
+            started = await asyncio.create_subprocess_exec(
+                *self._command, *arguments, pass_fds=[theirs.fileno(), *numbers], stdin=asyncio.subprocess.DEVNULL
+            )
+        except OSError as error:
+            ours.close()
+            log.warning("a worker could not be started", error=error.strerror)
+            return None
+        finally:
+            theirs.close()
         process = Process(started, ours)
         slot.processes.append(process)
         return process
@@ -137,12 +145,13 @@ class Parent:
                 async with slot.filling:
                     old = list(slot.processes)
                     new = await self._start(slot)
-                if await new.is_ready():
+                if new and await new.is_ready():
                     for process in old:
                         process.stop()
                 else:
                     log.error("a new worker did not start; the old one goes on")
-                    await self._leave(slot, new)
+                    if new:
+                        await self._leave(slot, new)
 
 
 class Line:
@@ -153,8 +162,9 @@ class Line:
         self._line.setblocking(False)
 
     def say_ready(self) -> None:
-        """This worker answers requests now."""
-        self._line.send(READY)
+        """This worker answers requests now; where the parent is gone, `is_over` tells."""
+        with contextlib.suppress(OSError):
+            self._line.send(READY)
 
     async def is_over(self) -> Literal[True]:
         """Return when the parent is gone, however it went."""

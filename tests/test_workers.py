@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 import workers
 from tests.conftest import Server, start_server, wait_until
@@ -179,6 +180,21 @@ time.sleep(60)
 """
 
 
+def test_a_place_whose_worker_could_not_be_started_is_filled_later(tmp_path: Path) -> None:
+    program, told = tmp_path / "python", tmp_path / "told"
+
+    async def work() -> int:
+        with capture_logs() as logs:
+            working = asyncio.create_task(workers.Parent([str(program), "-c", STUB, str(told)], [[]]).run())
+            await asyncio.to_thread(wait_until, lambda: logs)
+        program.symlink_to(sys.executable)
+        await asyncio.to_thread(wait_until, told.exists)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return await working
+
+    assert asyncio.run(asyncio.wait_for(work(), 60)) == 0
+
+
 def test_a_place_that_rolling_over_filled_is_not_filled_again(tmp_path: Path) -> None:
     told = tmp_path / "told"
 
@@ -186,9 +202,11 @@ def test_a_place_that_rolling_over_filled_is_not_filled_again(tmp_path: Path) ->
         parent = workers.Parent([sys.executable, "-c", STUB, str(told)], [[]])
         (slot,) = parent._slots
         first = await parent._start(slot)
+        assert first
         assert await first.is_ready()
         occupying = asyncio.create_task(parent._occupy(slot))
         second = await parent._start(slot)
+        assert second
         assert await second.is_ready()
         assert slot.processes == [first, second]
         with told.open("a") as file:
