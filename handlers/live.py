@@ -74,6 +74,9 @@ class LiveStream:
         self._stream.set_close_callback(self._forget)
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.get_all())
         self.send(f"HTTP/1.1 200 OK\r\n{head}\r\n".encode("latin-1") + LOOK)
+        if self._stream.closed():
+            # Who went away before the callback was set is told of by nobody.
+            self._forget()
 
     def wake(self, happened: Happened) -> None:
         """Tell what happened; close where it is this stream's own session that ended, or may have."""
@@ -226,7 +229,12 @@ async def open_stream(
         handler.set_header(name, value)
     stream.open(handler._headers)
     # An end that was told between the first proof and the opening was told to nobody; nor was the loss of a role.
-    proved = await principals.prove(application.parts.database, claims, handler.device, clock.microseconds())
+    try:
+        proved = await principals.prove(application.parts.database, claims, handler.device, clock.microseconds())
+    except Exception:
+        # It can't be known: whoever may go on comes again.
+        stream.lose()
+        raise
     if proved is None:
         stream.end(None)
     elif proved[0].role != principal.role:

@@ -118,3 +118,19 @@ def test_a_reader_who_is_behind_is_told_the_end_and_nothing_after_it(
         assert told.endswith(b'event: over\ndata: {"reason":"owner"}\n\n')
 
     asyncio.run(follow())
+
+
+@pytest.mark.parametrize("kind", [LiveStream, HouseStream])
+def test_a_stream_whose_reader_has_gone_before_it_opens_is_not_kept(
+    sockets: tuple[socket.socket, socket.socket], kind: type[LiveStream]
+) -> None:
+    async def follow() -> None:
+        house, connection = House(), IOStream(sockets[0])
+        connection.close()
+        stream = kind(cast(Any, house), MINE, connection)
+        stream.open(HTTPHeaders())
+
+        assert not house.streams
+        assert stream not in house.tail.of(*kind.follows(MINE))
+
+    asyncio.run(follow())
