@@ -22,11 +22,11 @@ from handlers.forms import (
 )
 from handlers.letters import make_code
 from models import accounts, clock, exports, pictures, profiles
-from models.accounts import Contact, ContactTaken
+from models.accounts import ContactTaken
 from models.guesses import Purpose
 from models.languages import N_
 from models.pictures import NotAPicture
-from models.schema import Row
+from models.schema import Contact, Row
 
 ADDRESS = "/account/"
 # The picture, and what a form puts around it.
@@ -50,7 +50,8 @@ class AccountHandler(FormHandler):
         fewest = self.parts.settings.accounts.password_length
         contacts = self.principal.kind.contacts
         # Each that another, confirmed one is left beside.
-        spare = [name for name in contacts if any(row[f"confirmed_{other}"] for other in contacts if other != name)]
+        sure = {name for name in contacts if row[f"confirmed_{name}"] and row["doubtful_contact"] != name}
+        spare = [name for name in contacts if sure - {name}]
         self.render_page(
             "account.html", status, row=row, asked=asked, spare=spare, forms_=shown | forms, fewest=fewest,
             largest=pictures.LARGEST,

@@ -20,13 +20,12 @@ from tornado import httputil, web
 from handlers.application import Application
 from handlers.requests import make_id, shown
 from models import accounts, clock, guesses, principals
-from models.accounts import Contact
 from models.database import DatabaseUnavailable, Query
 from models.guesses import Guess, Purpose, TooMany
 from models.origins import Origin, cut_device, make_origin
 from models.passwords import Busy, WeakPassword
 from models.principals import Principal
-from models.schema import Kind, Row
+from models.schema import Contact, Kind, Row
 from models.settings import Server
 from models.tokens import LARGEST_ID, Claims, InvalidToken
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from models.accounts import Contact
+from models.schema import Contact
 
 
 def is_plain(text: str) -> bool:

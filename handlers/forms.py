@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from handlers.bodies import Filled, Secret, Text
 from handlers.pages import PageHandler
-from models.accounts import Contact
 from models.contacts import normalise_email, normalise_phone
 from models.guesses import Guess
 from models.languages import N_
 from models.passwords import LONGEST, WeakPassword
+from models.schema import Contact
 
 # More than any field takes, so that what is cut is never taken for what was typed.
 LONGEST_KEPT = 3000

@@ -270,14 +270,14 @@ class PageHandler(BaseHandler):
         """With the prefix that pins a cookie to this host; browsers take it from https alone."""
         return f"__Host-{name}" if self.is_secure else name
 
-    def keep_cookie(self, name: str, value: str, seconds: int, *, httponly: bool = True) -> None:
+    def keep_cookie(self, name: str, value: str, seconds: int) -> None:
         """Have the browser keep a cookie of this site."""
         self.set_cookie(
             self.cookie_name(name),
             value,
             path="/",
             max_age=min(seconds, LONGEST_COOKIE_SECONDS),
-            httponly=httponly,
+            httponly=True,
             secure=self.is_secure,
             samesite="Lax",
         )

@@ -22,10 +22,10 @@ from handlers.letters import make_code
 from handlers.pages import HOME
 from handlers.sign_in import EntryHandler
 from models import accounts, clock, codes
-from models.accounts import Contact, ContactTaken
+from models.accounts import ContactTaken
 from models.guesses import Purpose
 from models.languages import N_
-from models.schema import KINDS, USER, Kind, Row
+from models.schema import KINDS, USER, Contact, Kind, Row
 
 # How long a browser remembers for which contact it asked for a new password.
 RESET_SECONDS = 3600
@@ -128,8 +128,8 @@ class ConfirmHandler(_ConfirmingHandler):
         contact, value = found
         guess = await self.admit(Purpose.CODE, self.kinds, contact, value, self.device_id)
         row = await self.settle(
-            guess, accounts.confirm, guess.kinds, contact, value, clean_code(typed.code), self.origin, self.parts.keys,
-            clock.now(),
+            guess, accounts.confirm, guess.kinds, contact, value, clean_code(typed.code), self.visitor, self.origin,
+            self.parts.keys, clock.now(),
         )  # fmt: skip
         _, own = await self._read_own()
         if row is None and not (own and own.get(contact) == value and own[f"confirmed_{contact}"]):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from handlers.answers import shape_account, shape_tokens
 from handlers.base import ApiHandler, Refusal, forbidden, not_valid
 from handlers.bodies import CONFIRMATION, CONTACT, REGISTRATION, SIGN_IN, PasswordChange, Refresh
 from handlers.letters import asked_in, make_announcement, make_code
 from models import accounts, clock, sessions
-from models.accounts import Contact, ContactTaken
+from models.accounts import ContactTaken
 from models.contacts import normalise_email, normalise_phone
 from models.guesses import Purpose
-from models.schema import KINDS
+from models.principals import Principal
+from models.schema import KINDS, Contact
 from models.tokens import InvalidToken
 
 WRONG = {"detail": "No active account found with the given credentials"}
@@ -114,19 +116,29 @@ class RegisterHandler(StrangerHandler):
 
 
 class ConfirmHandler(StrangerHandler):
-    """Confirming an e-mail address or a phone by the code that was sent to it."""
+    """Confirming an e-mail address or a phone by the code that was sent to it.
+
+    Who sends a token as well has the account's second contact count as its own.
+    """
 
     async def post(self, kind: str) -> None:
+        by = await self._find_caller()
         of, body = KINDS[kind], self.read_body(CONFIRMATION[kind])
         contact, typed = body.contact
         value = self.require(contact, typed)
         guess = await self.admit(Purpose.CODE, [of], contact, value)
         row = await self.settle(
-            guess, accounts.confirm, [of], contact, value, body.code, self.origin, self.parts.keys, clock.now()
+            guess, accounts.confirm, [of], contact, value, body.code, by, self.origin, self.parts.keys, clock.now()
         )
         if row is None:
             raise Refusal(400, {"code": ["This code is wrong, used or too old. Ask for a new one."]})
         self.answer(shape_account(of, row, self.site))
+
+    async def _find_caller(self) -> Principal | None:
+        """Who asks, where a good token tells; one that is not confirmed yet is nobody here."""
+        with contextlib.suppress(Refusal):
+            return await self.prove()
+        return None
 
 
 class SendCodeHandler(StrangerHandler):

@@ -14,14 +14,12 @@ from models import codes, events, known_devices, messages, sessions
 from models.database import is_postgres
 from models.events import Cause, Type
 from models.keys import KeySet
-from models.messages import Channel, Letter
+from models.messages import CHANNELS, Letter
 from models.origins import Origin
 from models.principals import Principal, is_proven, is_usable, may_act
-from models.schema import KINDS, USER, Kind, Row, fold_text
+from models.schema import KINDS, USER, Contact, Kind, Row, fold_text
 from models.settings import AccountSettings, SessionSettings
 
-Contact = Literal["email", "phone"]
-CHANNELS: dict[Contact, Channel] = {"email": "mail", "phone": "sms"}
 # The id that no account has: what is done for an account is done for it where there is none, and takes as long.
 NOBODY = 0
 # The subject and the text that tell a code, and how many minutes it is good for.
@@ -156,15 +154,23 @@ def confirm(
     contact: Contact,
     value: str,
     code: str,
+    by: Principal | None,
     origin: Origin,
     keys: KeySet,
     now: datetime,
 ) -> Row | None:
-    """Confirm a contact by its code; None where the code is not good for it. A wrong code costs a try."""
+    """Confirm a contact by its code; None where the code is not good for it. A wrong code costs a try.
+
+    Where the account has proved another contact, and is not `by` whom this one is confirmed, it stays doubtful: it may
+    be a stranger's, and sets no password.
+    """
     for kind, row in find_usable(db, kinds, contact, value):
         if codes.use(db, keys, kind, row["id"] if row else NOBODY, f"confirm {contact}", code, now) and row:
+            is_own = by is not None and by.kind is kind and by.account_id == row["id"]
+            is_sure = not kind.list_proven(row) or (is_own and db.scalar(select(is_proven(by, now))))
+            values = {f"confirmed_{contact}": True} | ({} if is_sure else {"doubtful_contact": contact})
             events.append(db, events.make(kind, row["id"], Type.CONFIRMED, now, cause=contact, origin=origin))
-            return change(db, kind, row["id"], now, {f"confirmed_{contact}": True})
+            return change(db, kind, row["id"], now, values)
     return None
 
 
@@ -234,7 +240,7 @@ def reset_password(
         if not codes.use(db, keys, kind, account_id, f"reset {contact}", code, now) or row is None:
             continue
         values = {"password_hash": new_hash, f"confirmed_{contact}": True}
-        lost = [other for other in kind.contacts if row[other] and other != contact and not _list_proven(kind, row)]
+        lost = [other for other in kind.contacts if row[other] and other != contact and not kind.list_proven(row)]
         for other in lost:
             codes.void(db, kind, account_id, f"confirm {other}")
             events.append(db, events.make(kind, account_id, Type.CHANGED, now, cause=f"no_{other}", origin=origin))
@@ -246,14 +252,7 @@ def reset_password(
 def _may_reset(kind: Kind, row: Row, contact: Contact) -> bool:
     """Whether whoever has this contact of the account may set its password: one that is not proved may be a stranger's,
     by a slip or on purpose, and is enough only where the account has nothing better."""
-    return contact in (_list_proven(kind, row) or kind.contacts)
-
-
-def _list_proven(kind: Kind, row: Row) -> list[Contact]:
-    """The contacts that a code proved to be the account's own; of one that staff confirmed by hand, all: they vouch
-    for what they saw there."""
-    by_staff = row["confirmed_by_staff_at"] is not None
-    return [contact for contact in kind.contacts if row[contact] and (by_staff or row[f"confirmed_{contact}"])]
+    return contact in (kind.list_proven(row) or kind.contacts)
 
 
 def create_first(
@@ -420,10 +419,10 @@ def send_reset_link(
 
 def _send_link(db: Connection, kind: Kind, row: Row, keys: KeySet, now: datetime, tell: TellLink) -> bool:
     """Queue it to a contact that is proved to be the account's own, or else to its first; False where it has none."""
-    given = [contact for contact in kind.contacts if row[contact]]
+    given = kind.list_proven(row) or [contact for contact in kind.contacts if row[contact]]
     if not given:
         return False
-    contact = next((contact for contact in given if row[f"confirmed_{contact}"]), given[0])
+    contact = given[0]
     subject, text = tell(kind, row, codes.make_link(db, keys, kind, row["id"], now))
     messages.queue(db, keys, Letter(CHANNELS[contact], row[contact], subject, text), now)
     return True

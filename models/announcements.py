@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from models import messages
 from models.keys import KeySet
-from models.messages import Channel, Letter
+from models.messages import CHANNELS, Letter
 from models.schema import Kind, Row
 
 
@@ -23,10 +23,6 @@ class Announcement:
 
     def send(self, db: Connection, kind: Kind, account: Row, session: Row, now: datetime) -> None:
         """Queue it to the account's first contact that is proved to be its own; without one nobody is told."""
-        by_staff = account["confirmed_by_staff_at"] is not None
-        for contact in kind.contacts:
-            if account[contact] and (account[f"confirmed_{contact}"] or by_staff):
-                subject, text = self.write(kind, account, session)
-                channel: Channel = "mail" if contact == "email" else "sms"
-                messages.queue(db, self.keys, Letter(channel, account[contact], subject, text), now)
-                return
+        for contact in kind.list_proven(account)[:1]:
+            subject, text = self.write(kind, account, session)
+            messages.queue(db, self.keys, Letter(CHANNELS[contact], account[contact], subject, text), now)

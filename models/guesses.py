@@ -17,13 +17,12 @@ from typing import ParamSpec, TypeVar
 from sqlalchemy import Connection, delete, func, insert, select, text, union_all
 
 from models import accounts, clock, events, known_devices
-from models.accounts import Contact
 from models.database import Query, is_postgres
 from models.events import Type
 from models.keys import KeySet
 from models.origins import Origin
 from models.principals import Principal
-from models.schema import EVENTS, GUESSES, Kind, Row
+from models.schema import EVENTS, GUESSES, Contact, Kind, Row
 from models.settings import GuessSettings
 
 P = ParamSpec("P")

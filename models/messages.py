@@ -11,7 +11,7 @@ from sqlalchemy import Connection, delete, insert, or_, select, update
 
 from models import clock
 from models.keys import KeySet
-from models.schema import MESSAGES
+from models.schema import MESSAGES, Contact
 
 # Whoever takes a message has so long to send it before another tries.
 LEASE = timedelta(minutes=2)
@@ -20,6 +20,7 @@ LONGEST_WAIT = timedelta(hours=1)
 GIVE_UP_AFTER = timedelta(hours=24)
 
 Channel = Literal["mail", "sms"]
+CHANNELS: dict[Contact, Channel] = {"email": "mail", "phone": "sms"}
 
 
 @dataclass(frozen=True, slots=True)

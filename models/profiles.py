@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, false, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, false, func, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from models import accounts, codes, events
-from models.accounts import Contact, ContactTaken, TellCode
+from models.accounts import ContactTaken, TellCode
 from models.events import Type
 from models.keys import KeySet
 from models.origins import Origin
 from models.principals import Principal, is_proven
-from models.schema import CODES, Row
+from models.schema import CODES, Contact, Kind, Row
 from models.settings import AccountSettings
 
 FIELDS = ("surname", "name", "patronymic", "address")
@@ -89,7 +89,7 @@ def replace_contact(
     kind = principal.kind
     if not codes.use(db, keys, kind, principal.account_id, _purpose(contact, value), code, now):
         return False
-    values = {contact: value, f"confirmed_{contact}": True}
+    values = {contact: value, f"confirmed_{contact}": True, "doubtful_contact": _but(kind, contact)}
     try:
         with db.begin_nested():
             row = accounts.change(db, kind, principal.account_id, now, values, is_proven(principal, now))
@@ -108,8 +108,12 @@ def remove_contact(db: Connection, principal: Principal, contact: Contact, origi
     whoever has none left could neither be told anything nor set a new password."""
     kind = principal.kind
     columns = kind.accounts.c
-    others = [columns[f"confirmed_{other}"] for other in kind.contacts if other != contact]
-    values = {contact: None, f"confirmed_{contact}": False}
+    others = [
+        and_(columns[f"confirmed_{other}"], columns.doubtful_contact.is_distinct_from(other))
+        for other in kind.contacts
+        if other != contact
+    ]
+    values = {contact: None, f"confirmed_{contact}": False, "doubtful_contact": _but(kind, contact)}
     conditions = [columns[contact].is_not(None), or_(false(), *others), is_proven(principal, now)]
     if accounts.change(db, kind, principal.account_id, now, values, *conditions) is None:
         return False
@@ -120,6 +124,11 @@ def remove_contact(db: Connection, principal: Principal, contact: Contact, origi
         db, events.make(kind, principal.account_id, Type.CHANGED, now, cause=cause, by=principal, origin=origin)
     )
     return True
+
+
+def _but(kind: Kind, contact: Contact) -> ColumnElement[str | None]:
+    """The doubtful contact, unless it is this one."""
+    return func.nullif(kind.accounts.c.doubtful_contact, contact)
 
 
 def _purpose(contact: Contact, value: str) -> str:

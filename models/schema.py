@@ -33,6 +33,7 @@ from models import clock
 from models.networks import make_key
 
 KindName = Literal["user", "client"]
+Contact = Literal["email", "phone"]
 # A row that was read: its values by the names of its columns.
 Row = Mapping[Any, Any]
 
@@ -151,6 +152,9 @@ def _accounts(name: str, kind: KindName, *own: Column[Any] | Index) -> Table:
         _has("language", default="", server_default=""),
         _has("password_hash"),
         _has("confirmed_phone", Boolean, default=False),
+        # The one that somebody confirmed by its code alone when another was confirmed already: he may have nothing but
+        # the phone or the mailbox that the owner mistyped.
+        _may("doubtful_contact"),
         _may("confirmed_by_staff_at", UTC),
         _may("disabled_at", UTC),
         _has("created_at", UTC),
@@ -388,7 +392,7 @@ class Kind:
     accounts: Table
     sessions: Table
     claim: str
-    contacts: tuple[Literal["email", "phone"], ...]
+    contacts: tuple[Contact, ...]
     fields: tuple[str, ...]
 
     @property
@@ -399,6 +403,15 @@ class Kind:
             *(columns[f"confirmed_{contact}"] for contact in self.contacts),
             columns.confirmed_by_staff_at.is_not(None),
         )
+
+    def list_proven(self, account: Row) -> list[Contact]:
+        """The contacts that a code proved to be the account's own; of one that staff confirmed by hand, all: they vouch
+        for what they saw there."""
+        given: list[Contact] = [contact for contact in self.contacts if account[contact]]
+        if account["confirmed_by_staff_at"] is not None:
+            return given
+        confirmed = [contact for contact in given if account[f"confirmed_{contact}"]]
+        return [contact for contact in confirmed if contact != account["doubtful_contact"]]
 
 
 USER = Kind(

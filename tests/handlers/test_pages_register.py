@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 
 from models import accounts, clock, codes
-from models.accounts import Contact
-from models.schema import KINDS, USER
+from models.schema import KINDS, USER, Contact
 from models.settings import AccountSettings
-from tests.conftest import KEY_SET, PASSWORD, Account, House, password_hash, start_server, wait_until
+from tests.conftest import KEY_SET, PASSWORD, Account, Device, House, password_hash, start_server, wait_until
 from tests.handlers.browsers import Browser, Page
 
 each_kind = pytest.mark.parametrize("kind", ["user", "client"])
@@ -205,8 +204,9 @@ def add_user(house: House, name: str, **fields: Any) -> dict[str, Any]:
 
 def reset(house: House, browser: Browser, contact: str, new: str) -> int:
     """How a new password by a code that is sent to a contact is answered."""
+    told = len(letters(house, contact))
     browser.send("/reset/", identity=contact)
-    return browser.send("/reset/code/", code=read_code(house, contact), new_password=new).status_code
+    return browser.send("/reset/code/", code=read_code(house, contact, told + 1), new_password=new).status_code
 
 
 def test_a_contact_that_is_not_proved_sets_no_password_beside_one_that_is(house: House, browser: Browser) -> None:
@@ -218,6 +218,47 @@ def test_a_contact_that_is_not_proved_sets_no_password_beside_one_that_is(house:
     assert reset(house, browser, row["email"], "another harbour at dawn") == 303
     assert not letters(house, row["phone"])
     assert house.read(accounts.get, USER, row["id"])["phone"] == row["phone"]
+
+
+def confirm(house: House, phone: str, device: Device | None = None) -> dict[str, Any]:
+    """Confirm a user's phone by the code that is sent to it, in a session or without one."""
+    assert house.client.post("/auth/user/confirm/send/", json={"phone": phone}).status_code == 202
+    answer = house.ask("POST", "/auth/user/confirm/", device, json={"phone": phone, "code": read_code(house, phone)})
+    assert answer.status_code == 200
+    confirmed: dict[str, Any] = answer.json()
+    return confirmed
+
+
+def test_a_second_contact_that_is_confirmed_by_its_code_alone_sets_no_password(house: House, browser: Browser) -> None:
+    row = add_user(house, "doubtful", confirmed_email=True)
+    assert confirm(house, row["phone"])["confirmed_phone"]
+    told = len(letters(house, row["phone"]))
+
+    browser.send("/reset/", identity=row["phone"])
+    code = house.write(codes.make, KEY_SET, USER, row["id"], "reset phone", AccountSettings(), clock.now())
+    assert browser.send("/reset/code/", code=code, new_password="another harbour at dawn").status_code == 400
+    assert reset(house, browser, row["email"], "another harbour at dawn") == 303
+    # Nor does it take the other one's place.
+    owner = Account("user", row["id"], row["email"], "another harbour at dawn")
+    assert browser.sign_in(owner, owner.password).status_code == 303
+    browser.post("/account/email/remove/", browser.open("/account/").form("/account/fields/"))
+    left = house.read(accounts.get, USER, row["id"])
+    assert (left["email"], left["phone"]) == (row["email"], row["phone"])
+    assert len(letters(house, row["phone"])) == told
+
+
+def test_a_second_contact_that_is_confirmed_in_a_session_is_the_account_s_own(house: House, browser: Browser) -> None:
+    row = add_user(house, "second", confirmed_email=True)
+    device = house.sign_in(Account("user", row["id"], row["phone"]))
+    assert confirm(house, row["phone"], device)["confirmed_phone"]
+    assert reset(house, browser, row["phone"], "another harbour at dawn") == 303
+
+
+def test_an_account_confirms_its_first_contact_in_a_session_of_its_own_too(house: House, browser: Browser) -> None:
+    row = add_user(house, "unsure")
+    device = house.sign_in(Account("user", row["id"], row["phone"]))
+    assert confirm(house, row["phone"], device)["confirmed_phone"]
+    assert reset(house, browser, row["phone"], "another harbour at dawn") == 303
 
 
 @pytest.mark.parametrize("contact", ["email", "phone"])
