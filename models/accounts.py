@@ -476,6 +476,10 @@ def change(
     accounts = kind.accounts
     if "surname" in values:
         values = {**values, "surname_key": fold_text(values["surname"])}
+    if conditions:
+        # The account first, and judged after it, by a statement of its own: PostgreSQL would judge by what was there
+        # before whoever held it ended the session that asks.
+        db.execute(select(accounts.c.id).where(accounts.c.id == account_id).with_for_update(key_share=True))
     return (
         db.execute(
             update(accounts)

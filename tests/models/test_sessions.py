@@ -436,6 +436,45 @@ def test_having_been_seen_earlier_counts_for_nothing(store: Store, kind: Kind, a
     assert store.read(get_live, kind, account) == [before]
 
 
+async def is_anybody_waiting(url: str) -> bool:
+    """Whether somebody waits for what another transaction holds."""
+    other = open_database(url)
+    waiting = await other.read(lambda db: db.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
+    await other.close()
+    return bool(waiting)
+
+
+@pytest.mark.postgresql
+def test_whoever_s_session_ends_while_it_waits_changes_nothing(make_url: Callable[[str], str]) -> None:
+    # On SQLite nobody else writes meanwhile.
+    url = make_url("postgresql")
+    with ThreadPoolExecutor(2) as aside, asyncio.Runner() as runner:
+        store = Store(open_database(url), open_database(url), runner.run)
+        mine = add(store, USER)
+        owner, thief = (principal_of(start(store, USER, mine)) for _ in range(2))
+        changing: list[Future[bool]] = []
+
+        async def change() -> bool:
+            other = open_database(url)
+            asked = (thief, mine["password_hash"], "another hash", Origin(), NOW)
+            is_changed = await other.write(accounts.change_password, *asked)
+            await other.close()
+            return is_changed
+
+        def end(db: Connection) -> None:
+            assert sessions.end(db, owner, USER, thief.session_id, Origin(), NOW)
+            changing.append(aside.submit(asyncio.run, change()))
+            wait_until(lambda: aside.submit(asyncio.run, is_anybody_waiting(url)).result())
+
+        store.write(end)
+        assert not changing[0].result()
+        left = [row["id"] for row in store.read(get_live, USER, mine)]
+        runner.run(store.database.close())
+        runner.run(store.second.close())
+
+    assert left == [owner.session_id]
+
+
 @pytest.mark.postgresql
 def test_whoever_is_made_staff_while_it_is_written_who_was_seen_has_the_limits_of_staff(
     make_url: Callable[[str], str],
@@ -449,16 +488,10 @@ def test_whoever_is_made_staff_while_it_is_written_who_was_seen_has_the_limits_o
         await other.write(accounts.change_by_staff, None, USER, mine["id"], change, None, None, SETTINGS, NOW)
         await other.close()
 
-    async def is_waiting() -> bool:
-        other = open_database(url)
-        waiting = await other.read(lambda db: db.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
-        await other.close()
-        return bool(waiting)
-
     class Meanwhile(SessionSettings):
         def limits(self, kind: Kind, is_staff: bool) -> Limits:
             making.append(aside.submit(asyncio.run, make_staff()))
-            wait_until(lambda: aside.submit(asyncio.run, is_waiting()).result())
+            wait_until(lambda: aside.submit(asyncio.run, is_anybody_waiting(url)).result())
             return super().limits(kind, is_staff)
 
     making: list[Future[None]] = []
