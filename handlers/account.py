@@ -33,6 +33,8 @@ ADDRESS = "/account/"
 LARGEST_UPLOAD = pictures.LARGEST + 16 * 1024
 # Each may take some hundred megabytes for a moment.
 _ONE_PICTURE = asyncio.Semaphore(1)
+# The desk's pages are read by the same few connections: who downloads leaves room for them.
+_ONE_DOWNLOAD = asyncio.Semaphore(1)
 
 
 class AccountHandler(FormHandler):
@@ -250,7 +252,8 @@ class DownloadHandler(FormHandler):
 
     async def get(self) -> None:
         principal, now = self.principal, clock.now()
-        held = await self.parts.database.scan(lambda db: _dump(exports.gather(db, principal, now)))
+        async with _ONE_DOWNLOAD:
+            held = await self.parts.database.scan(lambda db: _dump(exports.gather(db, principal, now)))
         if held is None:
             await self.turn_away()
         self.set_header("Content-Type", "application/json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import time
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from models.passwords import Passwords
 from models.places import Places
 from models.settings import Settings
 from models.tail import Tail
-from models.tokens import Tokens
+from models.tokens import InvalidToken, Tokens
 
 # A name of DNS, and a port.
 LONGEST_HOST = 255 + 6
@@ -140,11 +141,24 @@ class Application(web.Application):
         lengths = request.headers.get_list("Content-Length")
         if not lengths and not request.headers.get_list("Transfer-Encoding"):
             return delegate
-        most = getattr(handler, "largest_body", self.parts.settings.server.body_bytes)
+        most = self.parts.settings.server.body_bytes
+        larger: int = getattr(handler, "largest_body", most)
+        if larger > most and self._has_good_cookie(request):
+            # What is sent is held until all of it is there: strangers send no more than to any page.
+            most = larger
         refuse = self.get_handler_delegate(request, refusers.too_large)
         if any(length.isascii() and length.isdigit() and int(length[:19]) > most for length in lengths):
             return refuse
         return _LimitedBody(delegate, refuse, most)
+
+    def _has_good_cookie(self, request: httputil.HTTPServerRequest) -> bool:
+        """Whether it has a session's cookie of ours; whether that session lives is asked later."""
+        for pair in ";".join(request.headers.get_list("Cookie")).split(";"):
+            name, _, value = pair.strip(" \t").partition("=")
+            if name.removeprefix("__Host-") == "session":
+                with contextlib.suppress(InvalidToken):
+                    return bool(self.parts.tokens.check_cookie(value))
+        return False
 
 
 def _name_of(host: str) -> str:

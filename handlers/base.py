@@ -198,6 +198,9 @@ class BaseHandler(web.RequestHandler):
                 ip_address(hop)
             except ValueError:
                 break
+            if "%" in hop:
+                # A zone (RFC 4007) is any text, and means nothing to others.
+                break
             address = hop
             if not self._is_trusted(hop):
                 break

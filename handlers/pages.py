@@ -311,8 +311,10 @@ class PageHandler(BaseHandler):
     def _cookies_by_name(self) -> dict[str, list[str]]:
         sent: dict[str, list[str]] = {}
         for pair in ";".join(self.request.headers.get_list("Cookie")).split(";"):
-            name, _, value = pair.partition("=")
-            sent.setdefault(name.strip(), []).append(value.strip())
+            # Spaces and tabs alone (RFC 6265, 5.2): with others before it, a cookie that a browser lets any neighbour
+            # set would pass for one that only this host can.
+            name, _, value = (part.strip(" \t") for part in pair.partition("="))
+            sent.setdefault(name, []).append(value)
         return sent
 
     # Making pages

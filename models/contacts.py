@@ -12,6 +12,9 @@ def normalise_email(text: str) -> str:
     # Imported where it is used, like phonenumbers below: together they are a twentieth of the start.
     from email_validator import EmailNotValidError, validate_email
 
+    if "=?" in text:
+        # Mail programs read it as an encoded word (RFC 2047), and so as another address.
+        raise ValueError("An e-mail address has no =? in it.")
     try:
         return validate_email(text, check_deliverability=False).normalized.lower()
     except EmailNotValidError as error:

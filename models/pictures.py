@@ -18,10 +18,13 @@ SIDE = 256
 # What a camera makes, and a screen, with room: a file of some kilobytes can claim to be a thousand times that, and
 # other than a JPEG a PNG is read whole, four bytes for each and as many again.
 MOST_PIXELS = {"JPEG": 60_000_000, "PNG": 24_000_000}
+# A camera's JPEG has some ten, each of which is read over all of the picture.
+MOST_SCANS = 50
+START_OF_SCAN = b"\xff\xda"
 
 
 class NotAPicture(ValueError):
-    """The file is no JPEG or PNG that can be read, or has more pixels than any camera makes."""
+    """The file is no JPEG or PNG that can be read, or has more pixels or scans than any camera makes."""
 
 
 def make(content: bytes) -> bytes:
@@ -29,9 +32,13 @@ def make(content: bytes) -> bytes:
     # Megabytes of memory, for the few processes that are sent a picture.
     from PIL import Image, ImageOps
 
+    if content.startswith(b"\xff\xd8") and content.count(START_OF_SCAN) > MOST_SCANS:
+        raise NotAPicture
     try:
         with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as picture:
-            if picture.width * picture.height > MOST_PIXELS["PNG" if picture.format == "PNG" else "JPEG"]:
+            # What is thin can't be read at less than its size.
+            is_shrunk = picture.format == "JPEG" and min(picture.size) >= SIDE * 4
+            if picture.width * picture.height > MOST_PIXELS["JPEG" if is_shrunk else "PNG"]:
                 raise NotAPicture
             # A JPEG is read at no more than it needs: a large one is as quick as a small one.
             picture.draft("RGB", (SIDE * 2, SIDE * 2))

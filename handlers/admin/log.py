@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import socket
 import struct
 from dataclasses import dataclass
@@ -35,8 +36,8 @@ COLUMNS = (
     "id", "at", "type", "cause", "kind", "account_id", "account_label", "session_id", "by_kind", "by_id", "by_label",
     "device", "ip", "country", "reason",
 )  # fmt: skip
-# What a spreadsheet would take for a formula (OWASP, CSV injection).
-FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+# Where a spreadsheet would begin a formula (OWASP, CSV injection): wherever a cell may begin, whatever parts it.
+FORMULA = re.compile(r"""(^|[;,\t\r\n])(?=[\s"']*[=+\-@＝＋－＠])|^(?=[\t\r])""")
 # What is asked for most.
 SHORTCUTS = {
     "": N_("All"),
@@ -174,7 +175,7 @@ def write_jsonl(rows: list[Row]) -> bytes:
 def _cell(value: Any) -> Any:
     if isinstance(value, datetime):
         return clock.to_iso(value)
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULAS) else value
+    return FORMULA.sub(r"\1'", value) if isinstance(value, str) else value
 
 
 def _iso(value: Any) -> str:

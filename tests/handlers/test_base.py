@@ -521,6 +521,7 @@ def test_who_is_no_trusted_proxy_is_the_caller_whatever_he_says(house: House) ->
         ([""], "127.0.0.1"),
         ([], "127.0.0.1"),
         (["10.1.2.3"], "10.1.2.3"),
+        (["fe80::1%any text"], "127.0.0.1"),
     ],
 )
 def test_a_trusted_proxy_names_the_caller_and_nobody_behind_him_does(

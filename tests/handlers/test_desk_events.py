@@ -88,6 +88,7 @@ def test_a_long_log_goes_on_page_by_page_each_event_once(house: House, staff: St
 def test_the_view_can_be_taken_away_as_csv_and_as_json_lines(house: House, staff: Staff) -> None:
     account = house.add("client")
     house.sign_in(account, "=HYPERLINK(1)")
+    house.sign_in(account, "Mozilla; =cmd|'/C calc'!A0;-x")
     links = staff.open(f"/admin/events/?{of(account)}").links
     as_csv, as_jsonl = (staff.get(next(link for link in links if f"/{form}/" in link)) for form in ("csv", "jsonl"))
 
@@ -97,12 +98,14 @@ def test_the_view_can_be_taken_away_as_csv_and_as_json_lines(house: House, staff
     assert as_csv.headers["Content-Type"] == "text/csv; charset=utf-8"
     assert re.fullmatch(r'attachment; filename="events-[0-9-]+\.csv"', as_csv.headers["Content-Disposition"])
     assert as_jsonl.headers["Content-Type"] == "application/jsonl"
-    assert [row["type"] for row in rows] == [line["type"] for line in lines] == ["started", "registered"]
+    assert [row["type"] for row in rows] == [line["type"] for line in lines] == ["started", "started", "registered"]
     assert tuple(rows[0]) == tuple(lines[0]) == COLUMNS
     assert {row["account_id"] for row in rows} == {str(account.id)}
     # A spreadsheet would reckon with it; a program gets it as it is.
-    assert rows[0]["device"] == "'=HYPERLINK(1)"
-    assert lines[0]["device"] == "=HYPERLINK(1)"
+    assert rows[1]["device"] == "'=HYPERLINK(1)"
+    assert lines[1]["device"] == "=HYPERLINK(1)"
+    # Where it parts cells by semicolons, too.
+    assert rows[0]["device"] == "Mozilla;' =cmd|'/C calc'!A0;'-x"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", rows[0]["at"])
 
 
@@ -235,6 +238,6 @@ def test_every_event_and_every_cause_has_its_name_its_sentence_and_its_icon() ->
 
 def test_a_cell_is_no_formula() -> None:
     row = dict.fromkeys(COLUMNS)
-    for begin in ("=", "+", "-", "@", "\t", "\r"):
+    for begin in ("=", "+", "-", "@", "\t", "\r", "\uff1d", " =", "'="):
         cells = next(csv.reader(io.StringIO(write_csv([row | {"device": f"{begin}cmd"}]).decode(), newline="")))
         assert cells[COLUMNS.index("device")].startswith("'")

@@ -86,6 +86,15 @@ def png(size: tuple[int, int] = (400, 300), mode: str = "RGB") -> bytes:
     return made.getvalue()
 
 
+def many_scans() -> bytes:
+    """A small JPEG whose scans are read over and over."""
+    made = io.BytesIO()
+    Image.new("L", (64, 64)).save(made, "JPEG", progressive=True)
+    begin = made.getvalue().index(b"\xff\xda")
+    end = made.getvalue().index(b"\xff", begin + 2)
+    return made.getvalue()[:begin] + made.getvalue()[begin:end] * 100 + made.getvalue()[end:]
+
+
 def bomb(picture: bytes) -> bytes:
     """The same file, which claims to be 100,000 pixels square."""
     head = b"IHDR" + struct.pack(">II", 100_000, 100_000) + picture[24:29]
@@ -269,6 +278,7 @@ def test_what_is_no_picture_is_told(house: House, browser: Browser) -> None:
         gif.getvalue(),
         b"<svg/>",
         bomb(whole),
+        many_scans(),
     ):
         answer = browser.post("/account/picture/", form, files={"picture": ("x.png", content, "image/png")})
         assert answer.status_code == 400
@@ -276,6 +286,10 @@ def test_what_is_no_picture_is_told(house: House, browser: Browser) -> None:
     large = browser.post("/account/picture/", form, files={"picture": ("x.png", b"x" * 2_200_000, "image/png")})
     assert large.status_code == 413
     assert row(house, account)["image"] is None
+    # Of strangers no more is taken than at any other page: it would be held until all of it is there.
+    with Browser(house).client as stranger:
+        sent = {"picture": ("x.png", b"x" * 100_000, "image/png")}
+        assert stranger.post("/account/picture/", files=sent).status_code == 413
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "P", "L", "1", "LA", "I;16"])

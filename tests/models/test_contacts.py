@@ -31,7 +31,8 @@ def test_an_address_is_written_one_way(text: str, email: str) -> None:
     "text",
     ["", "user", "@example.com", "user@", "user@@example.com", "a b@example.com", "a@b c.com", "a@exa_mple.com",
      "a@example.com\r\nBcc: b@example.com", "a\0@example.com", "\ud800@example.com", "Me <a@example.com>",
-     "a@example.com,b@example.com", "a" * 300 + "@example.com", "a@" + "b" * 300 + ".com", "a@[127.0.0.1]"],
+     "a@example.com,b@example.com", "a" * 300 + "@example.com", "a@" + "b" * 300 + ".com", "a@[127.0.0.1]",
+     "=?utf-8?q?victim?=@example.com"],
     ids=ascii,
 )  # fmt: skip
 def test_what_is_no_address_is_told_in_a_sentence(text: str) -> None:
