@@ -277,7 +277,8 @@ def forgetting(database: Database, settings: Settings) -> Callable[[], Awaitable
         if settings.events.keep_addresses is not None:
             before = clock.now() - settings.events.keep_addresses
             for table in ADDRESSES:
-                await repeat(database, retention.forget, table, before)
+                while await retention.forget(database, table, before):  # noqa: ASYNC110
+                    await asyncio.sleep(REST_SECONDS)
             # What was asked for may name an address too.
             await repeat(database, jobs.forget, before, FORGET_MOST)
 
@@ -442,7 +443,9 @@ def command_serve(settings: Settings, options: argparse.Namespace, prepare: Call
         run(serve(settings, slots[0]))
         return 0
     again = [sys.executable, str(Path(__file__).resolve()), "serve", "--config", str(options.config)]
-    with tempfile.TemporaryDirectory(prefix="sessions-metrics-") as folder:
+    # In memory where there is such a place: writing to a mapped file on a full disk kills whoever does (SIGBUS).
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
+    with tempfile.TemporaryDirectory(prefix="sessions-metrics-", dir=memory) as folder:
         # Each worker counts in a file there; whichever is asked adds them up.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         code: int = run(workers.watch(again, slots))
@@ -452,6 +455,8 @@ def command_serve(settings: Settings, options: argparse.Namespace, prepare: Call
 def work(settings: Settings, numbers: list[int]) -> int:
     """Answer requests as one of several workers, on what the parent handed over."""
     line = workers.Line(numbers[0])
+    # A terminal that closes tells all of us; it is the parent that rolls over.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     run(serve(settings, [socket.socket(fileno=number) for number in numbers[1:]], line))
     return 0
 

@@ -49,8 +49,9 @@ class Delivery(Chore):
 
     async def _send(self, taken: Taken) -> None:
         if taken.letter is None:
-            log.error("message dropped: no key of the key set opens it", message=taken.id)
-            await self._database.write(messages.finish, taken.id)
+            # Another worker or server may have that key: while they are given a new one, each has it in its turn.
+            is_kept = await self._database.write(messages.retry, taken, clock.now())
+            log.error("no key of the key set opens a message", message=taken.id, will_try_again=is_kept)
             return
         channel = taken.letter.channel
         try:

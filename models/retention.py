@@ -6,6 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Table, select, update
 
+from models.database import Database
 from models.schema import EVENTS, KINDS
 
 # How many rows one write looks at: others wait for it.
@@ -38,8 +39,8 @@ class Retention:
     def __init__(self) -> None:
         self.done = dict.fromkeys(ADDRESSES, 0)
 
-    def forget(self, db: Connection, table: Table, before: datetime) -> bool:
+    async def forget(self, database: Database, table: Table, before: datetime) -> bool:
         """Take the addresses out of some more rows; whether older ones may be left."""
-        last = forget_some(db, table, self.done[table], before)
+        last = await database.write(forget_some, table, self.done[table], before)
         self.done[table] = last or self.done[table]
         return last is not None

@@ -40,6 +40,7 @@ class Tail:
         self._losing: asyncio.TimerHandle | None = None
         # Why the log can't be followed, as it was logged.
         self._why = ""
+        self._was_heard = False
         self._subscribers: defaultdict[tuple[str, int], set[Subscriber]] = defaultdict(set)
 
     def subscribe(self, kind: str, account_id: int, subscriber: Subscriber) -> None:
@@ -92,8 +93,10 @@ class Tail:
             subscriber.wake(happened)
 
     def _hear(self) -> None:
-        """All that was committed so far has been told."""
-        self._why = ""
+        """All that was committed so far has been told; but what was before the first time was told to nobody."""
+        if self._why and not self._was_heard:
+            self._lose()
+        self._was_heard, self._why = True, ""
         self._listen(LOST_SECONDS, self._doubt)
 
     def _doubt(self) -> None:

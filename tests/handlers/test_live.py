@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -14,10 +14,11 @@ from tornado.httputil import HTTPHeaders
 from tornado.iostream import IOStream
 
 from handlers.live import HouseStream, LiveStream
-from models.database import Happened
+from models.database import DatabaseUnavailable, Happened
 from models.principals import Principal
 from models.schema import USER
 from models.tail import Tail
+from tests.conftest import wait_until
 
 MINE = Principal(USER, 1, 7)
 
@@ -118,6 +119,31 @@ def test_a_reader_who_is_behind_is_told_the_end_and_nothing_after_it(
         assert told.endswith(b'event: over\ndata: {"reason":"owner"}\n\n')
 
     asyncio.run(follow())
+
+
+def test_a_stream_that_was_opened_before_anything_could_be_heard_is_closed_once_something_can(
+    sockets: tuple[socket.socket, socket.socket],
+) -> None:
+    class Away:
+        """A database that is away at first."""
+
+        tries = 0
+
+        async def follow(self, tell: Callable[[Happened], None], heard: Callable[[], object]) -> None:
+            self.tries += 1
+            while self.tries > 1:
+                heard()
+                await asyncio.sleep(0.05)
+            raise DatabaseUnavailable("too many clients")
+
+    async def follow() -> None:
+        house, connection = House(Tail(cast(Any, Away()))), IOStream(sockets[0])
+        following = asyncio.create_task(house.tail.run())
+        LiveStream(cast(Any, house), MINE, connection).open(HTTPHeaders())
+        await asyncio.to_thread(wait_until, lambda: not house.tail.all())
+        following.cancel()
+
+    asyncio.run(asyncio.wait_for(follow(), 5))
 
 
 @pytest.mark.parametrize("kind", [LiveStream, HouseStream])

@@ -134,6 +134,6 @@ def test_what_was_gone_through_is_not_gone_through_again(house: House) -> None:
     house.sign_in(house.add("user"))
     one = Retention()
     for table in ADDRESSES:
-        while house.write(one.forget, table, NOW - 1000 * DAY):
+        while house.run(one.forget(house.database, table, NOW - 1000 * DAY)):
             pass
     assert set(one.done.values()) == {0}
