@@ -206,7 +206,7 @@ async def serve(settings: Settings, listening: list[socket.socket], line: worker
     give_up_at = loop.time() + settings.server.shutdown_seconds
     # What was taken just now may have asked already: it is closed unanswered only where it says nothing.
     fresh_until = min(loop.time() + FRESH_SECONDS, give_up_at)
-    # Once at the end; an event would cost each request.
+    # Looked at again and again, once, at the end: an event for the last answer would cost each of them.
     is_asked = True
     while is_asked and loop.time() < give_up_at:
         await asyncio.sleep(0.01)

@@ -20,11 +20,11 @@ from handlers.forms import (
     PasswordChange,
     clean_code,
 )
+from handlers.languages import N_
 from handlers.letters import make_code
 from models import accounts, clock, exports, pictures, profiles
 from models.accounts import ContactTaken
 from models.guesses import Purpose
-from models.languages import N_
 from models.pictures import NotAPicture
 from models.schema import Contact, Row
 

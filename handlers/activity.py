@@ -11,10 +11,9 @@ from urllib.parse import urlencode
 from markupsafe import Markup
 
 from handlers.base import read_id
-from handlers.languages import Language
+from handlers.languages import N_, Language
 from handlers.pages import PageHandler
 from models import clock, devices, events
-from models.languages import N_
 from models.schema import Row
 
 MOST_ON_A_PAGE = 30

@@ -12,10 +12,9 @@ from tornado import web
 
 from handlers.activity import tell
 from handlers.base import read_id
-from handlers.languages import Language, clean_name
+from handlers.languages import N_, NN_, Language, clean_name
 from handlers.pages import HOME, PageHandler
 from models import clock, events, sessions
-from models.languages import N_, NN_
 from models.places import Places
 from models.principals import Principal
 from models.schema import Row

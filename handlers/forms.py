@@ -10,10 +10,10 @@ from markupsafe import Markup
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from handlers.bodies import Filled, Secret, Text
+from handlers.languages import N_
 from handlers.pages import PageHandler
 from models.contacts import normalise_email, normalise_phone
 from models.guesses import Guess
-from models.languages import N_
 from models.passwords import LONGEST, WeakPassword
 from models.schema import Contact
 

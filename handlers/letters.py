@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from handlers import languages
 from handlers.base import BaseHandler
+from handlers.languages import N_
 from models import clock
 from models.accounts import TellCode, TellLink
 from models.announcements import Announcement
 from models.keys import KeySet
-from models.languages import N_
 from models.schema import Kind, Row
 
 LINK = "link"

@@ -24,10 +24,10 @@ from handlers import languages
 from handlers.answers import DEFAULT_IMAGE
 from handlers.application import Refusers
 from handlers.base import RETRY_SECONDS, BaseHandler, Refusal, TooLarge, TooSlow, answers_method, tell_later
+from handlers.languages import N_
 from handlers.static import address
 from models import accounts, clock, principals, sessions
 from models.guesses import Purpose
-from models.languages import N_
 from models.passwords import Busy
 from models.principals import Principal
 from models.schema import Row
@@ -259,8 +259,6 @@ class PageHandler(BaseHandler):
         self.is_strange_cookie = False
         self.redirect_to("/sign-in/", N_("You are signed out."))
 
-    # Cookies
-
     @property
     def is_secure(self) -> bool:
         """Whether the browser speaks https with this site."""
@@ -317,8 +315,6 @@ class PageHandler(BaseHandler):
             sent.setdefault(name, []).append(value)
         return sent
 
-    # Making pages
-
     @property
     def language(self) -> languages.Language:
         """The language that this person reads."""
@@ -374,9 +370,7 @@ class PageHandler(BaseHandler):
             "home": self.home,
             "path": self.request.path,
             "address": self.request.uri,
-            "request": self.request,
             "now": clock.now(),
-            "iso": clock.to_iso,
             "icon": render_icon,
             "static": address,
             "flash": self._take_notice(language),
@@ -422,8 +416,6 @@ class PageHandler(BaseHandler):
             language.gettext(message, **params) if isinstance(message, str) else language.ngettext(*message, **params)
         )
         return Notice(told, tone)
-
-    # Forms
 
     def field(self, name: str) -> str:
         """What was typed into a field; its spaces are kept."""
@@ -484,8 +476,6 @@ class PageHandler(BaseHandler):
         """What the account signs in with: password managers find the password by it."""
         row = await self.parts.database.read(accounts.get, self.principal.kind, self.principal.account_id)
         return next((row[contact] for contact in self.principal.kind.contacts if row[contact]), "") if row else ""
-
-    # Errors
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         error = kwargs.get("exc_info", (None, None))[1]

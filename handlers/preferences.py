@@ -23,6 +23,4 @@ class PreferencesHandler(PageHandler):
             self.keep_cookie("language", language, YEAR_SECONDS)
         if theme in THEMES:
             self.keep_cookie("theme", theme, YEAR_SECONDS)
-        elif theme == "system":
-            self.drop_cookie("theme")
         self.redirect_to(local_address(self.field("next")))

@@ -18,13 +18,13 @@ from handlers.forms import (
     Reset,
     clean_code,
 )
+from handlers.languages import N_
 from handlers.letters import make_code
 from handlers.pages import HOME
 from handlers.sign_in import EntryHandler
 from models import accounts, clock, codes
 from models.accounts import ContactTaken
 from models.guesses import Purpose
-from models.languages import N_
 from models.schema import KINDS, USER, Contact, Kind, Row
 
 # How long a browser remembers for which contact it asked for a new password.

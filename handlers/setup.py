@@ -8,10 +8,10 @@ from typing import Any
 from tornado import web
 
 from handlers.forms import Form, Registration
+from handlers.languages import N_
 from handlers.pages import HOME
 from handlers.sign_in import EntryHandler
 from models import accounts, clock
-from models.languages import N_
 from models.schema import USER
 
 

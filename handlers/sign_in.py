@@ -11,12 +11,12 @@ from tornado import web
 
 from handlers.base import read_id
 from handlers.forms import Form, FormHandler, SignIn
+from handlers.languages import N_
 from handlers.letters import is_link, is_link_of, make_announcement
 from handlers.pages import LONGEST_COOKIE_SECONDS, REASONS, PageHandler, local_address
 from models import clock, sessions
 from models.accounts import is_confirmed
 from models.guesses import Guess, Purpose
-from models.languages import N_
 from models.schema import KINDS, USER, Contact, Kind, Row
 from models.sessions import Started
 

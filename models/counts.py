@@ -53,9 +53,6 @@ MOST_AT_ONCE = 500
 KEYS = ("kind", *FACETS)
 
 
-# Sessions.
-
-
 @cache
 def sessions_by_make() -> Subquery:
     """How many rows there are of each kind, make and country; of one there may be several counts, to be added up."""
@@ -111,9 +108,6 @@ def recount_sessions(db: Connection) -> None:
         facets = [kind.sessions.c[name] for name in FACETS]
         counted = select(literal(kind.name), *facets, func.count()).group_by(*facets)
         db.execute(insert(SESSION_COUNTS).from_select([*KEYS, "count"], counted))
-
-
-# Events.
 
 
 def is_new(db: Connection) -> ColumnElement[bool]:
@@ -236,12 +230,12 @@ def count_events(
     return None if found is None else sum(int(part) for part in found)
 
 
-def fold(db: Connection) -> int:
-    """Add up what came since, and drop what came to nothing; how much is surely left for the next call."""
+def fold(db: Connection) -> bool:
+    """Add up what came since, and drop what came to nothing; whether more is surely left for the next call."""
     fold_events(db)
     folded = fold_sessions(db)
     forget_makes(db)
-    return folded // MOST_AT_ONCE
+    return folded >= MOST_AT_ONCE
 
 
 def _add(db: Connection, table: Table, rows: list[dict[str, Any]]) -> None:

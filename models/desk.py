@@ -51,9 +51,6 @@ class NoLongerStaff(Exception):
     """Whoever is read to has lost the role, or the session."""
 
 
-# Sessions.
-
-
 async def list_sessions(
     database: Database,
     principal: Principal,
@@ -325,9 +322,6 @@ def _read_choices(db: Connection, principal: Principal, now: datetime) -> dict[s
     }
 
 
-# Accounts.
-
-
 async def list_accounts(
     database: Database,
     principal: Principal,
@@ -416,9 +410,6 @@ def _show_accounts(
     live = select(func.count()).where(sessions.account_id == accounts.c.id, is_live(kind, now)).scalar_subquery()
     rows = db.execute(select(*shown, live.label("live")).where(*wanted, may_see(principal, now))).mappings()
     return [{**row, "kind": kind.name} for row in rows]
-
-
-# Events.
 
 
 async def list_events(

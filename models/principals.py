@@ -55,11 +55,6 @@ class Principal:
         return {"caller": self.account_id, "calling": self.session_id, "now": clock.to_microseconds(now)}
 
 
-def is_staff(kind: Kind) -> ColumnElement[bool]:
-    """Whether an account of this kind is staff; only users are."""
-    return kind.accounts.c.is_staff if kind is USER else false()
-
-
 def has_limits_of_staff(kind: Kind) -> ColumnElement[bool]:
     """Whether the sessions of an account of this kind are as short as those of staff."""
     return or_(kind.accounts.c.is_staff, kind.accounts.c.is_viewer) if kind is USER else false()

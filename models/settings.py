@@ -489,6 +489,3 @@ def _known(loc: tuple[int | str, ...]) -> str:
         annotation = model.model_fields[part].annotation
         model = annotation if hasattr(annotation, "model_fields") else annotation.__args__[0]
     return ", ".join((*model.model_fields, *getattr(model, "from_files", {}).values()))
-
-
-__all__ = ["DEFAULT_FILE", "InvalidSettings", "Settings", "load"]

@@ -15,12 +15,12 @@ from handlers.admin.staff import ListHandler, StaffHandler
 from handlers.base import read_id
 from handlers.bodies import Text
 from handlers.forms import TAKEN, Form, Typed
+from handlers.languages import N_
 from handlers.letters import make_reset
 from handlers.queries import AccountQuery
 from models import accounts, clock, desk
 from models.accounts import AccountChange, ContactTaken, LastStaff, is_confirmed
 from models.filters import EventFilter, SessionFilter
-from models.languages import N_
 from models.schema import KINDS, Kind, Row
 
 ADDRESS = f"{DESK}accounts/"

@@ -13,10 +13,10 @@ from handlers.admin.sessions import FIELDS
 from handlers.admin.staff import ListHandler
 from handlers.bodies import Secret, Text
 from handlers.forms import Form, Typed
+from handlers.languages import N_, NN_
 from handlers.queries import SessionQuery
 from models import clock, cutoffs, desk, sessions
 from models.filters import EventFilter, SessionFilter
-from models.languages import N_, NN_
 from models.schema import KINDS, Kind, KindName
 
 ADDRESS = f"{DESK}emergency/"

@@ -13,11 +13,11 @@ from handlers.admin.staff import ListHandler, StaffHandler
 from handlers.base import read_id
 from handlers.bodies import Text
 from handlers.forms import Form, Typed
+from handlers.languages import N_
 from handlers.queries import SessionQuery
 from models import clock, desk, jobs
 from models.desk import TooWide
 from models.filters import SessionFilter
-from models.languages import N_
 from models.schema import KINDS, USER, KindName, Row
 
 # As many of those that will end are shown.

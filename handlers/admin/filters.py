@@ -16,10 +16,9 @@ from pydantic import ValidationError
 
 from handlers.bodies import is_plain
 from handlers.forms import LONGEST_KEPT, NOT_PLAIN, TOO_LONG, Form
-from handlers.languages import Language
+from handlers.languages import N_, Language
 from handlers.queries import AccountQuery, EventQuery, SessionQuery, encode, read_query
 from models import clock
-from models.languages import N_
 
 Query = TypeVar("Query", SessionQuery, AccountQuery, EventQuery)
 

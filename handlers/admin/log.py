@@ -24,10 +24,9 @@ from handlers.admin.sessions import KIND_NAMES
 from handlers.admin.staff import ListHandler
 from handlers.admin.words import CAUSES, LOGGED, TYPES
 from handlers.base import forbidden
-from handlers.languages import Language
+from handlers.languages import N_, Language
 from handlers.queries import EventQuery
 from models import clock, desk
-from models.languages import N_
 from models.schema import Row
 
 ADDRESS = f"{DESK}events/"

@@ -8,11 +8,12 @@ from datetime import datetime, timedelta
 
 from handlers.admin.charts import Bar, make_bars, make_columns
 from handlers.admin.filters import write_address, write_time
+from handlers.admin.people import DESK
 from handlers.admin.staff import StaffHandler
 from handlers.admin.words import CAUSES, name_value
+from handlers.languages import N_
 from handlers.queries import NONE
 from models import clock, desk, overview
-from models.languages import N_
 from models.overview import Overview, Span
 
 # How far back the chart goes: its name in addresses, in words, and how long one of its columns is.
@@ -57,9 +58,7 @@ class OverviewHandler(StaffHandler):
             figures=self._count(seen, midnight),
             chart=make_columns([(at.at, at.started, at.ended) for at in points], SPANS[span][1], now, language),
             span=span,
-            spans=[
-                (name, self._(label), write_address("/admin/", {"span": name})) for name, (label, _) in SPANS.items()
-            ],
+            spans=[(name, self._(label), write_address(DESK, {"span": name})) for name, (label, _) in SPANS.items()],
             causes=make_bars(
                 ends,
                 language,
@@ -74,7 +73,7 @@ class OverviewHandler(StaffHandler):
             counted[:MOST_BARS],
             self.language,
             lambda value: name_value(name, value, self.language),
-            lambda value: write_address("/admin/sessions/", {name: value or NONE}),
+            lambda value: write_address(f"{DESK}sessions/", {name: value or NONE}),
             live,
         )
 
@@ -82,7 +81,7 @@ class OverviewHandler(StaffHandler):
         live, made, ended = (sum(counts.values()) for counts in (seen.live, seen.accounts, seen.ended))
         by_hand = sum(seen.ended.get(cause, 0) for cause in ("staff", "emergency"))
         return [
-            Figure(self._(N_("Live now")), live, self._by_kind(seen.live), "/admin/sessions/"),
+            Figure(self._(N_("Live now")), live, self._by_kind(seen.live), f"{DESK}sessions/"),
             Figure(
                 self._(N_("Sign-ins today")),
                 seen.started,
@@ -107,7 +106,7 @@ class OverviewHandler(StaffHandler):
                 self._(N_("never seen before")),
                 _events(midnight, type="started", cause="device"),
             ),
-            Figure(self._(N_("Accounts")), made, self._by_kind(seen.accounts), "/admin/accounts/"),
+            Figure(self._(N_("Accounts")), made, self._by_kind(seen.accounts), f"{DESK}accounts/"),
         ]
 
     def _by_kind(self, counts: Mapping[str, int]) -> str:
@@ -120,4 +119,4 @@ class OverviewHandler(StaffHandler):
 
 
 def _events(since: datetime, **asked: str) -> str:
-    return write_address("/admin/events/", asked | {"since": write_time(since)})
+    return write_address(f"{DESK}events/", asked | {"since": write_time(since)})

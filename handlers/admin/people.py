@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from handlers.languages import Language
-from models.languages import N_
+from handlers.languages import N_, Language
 from models.schema import KINDS, Kind, Row
 
 DESK = "/admin/"

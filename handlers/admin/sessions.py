@@ -7,19 +7,18 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from handlers.admin.filters import NO_NETWORK, NO_NUMBER, NO_SPAN, Field, time_field, write_address
-from handlers.admin.people import Person, make_person
+from handlers.admin.people import DESK, Person, make_person
 from handlers.admin.staff import ListHandler
 from handlers.admin.words import name_value
 from handlers.devices import Device, make_device
-from handlers.languages import Language
+from handlers.languages import N_, Language
 from handlers.queries import NONE, SessionQuery
 from models import clock, desk
-from models.languages import N_
 from models.places import Places
 from models.principals import Principal
 from models.schema import KINDS, Row
 
-ADDRESS = "/admin/sessions/"
+ADDRESS = f"{DESK}sessions/"
 MOST_CHOICES = 100
 KIND_NAMES = {"user": N_("Users"), "client": N_("Clients")}
 UNITS = {"h": "hours", "d": "days"}

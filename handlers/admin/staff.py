@@ -9,11 +9,12 @@ from urllib.parse import parse_qsl
 from tornado import web
 
 from handlers.admin.filters import Field, Filters, Query, read_filters
+from handlers.admin.people import DESK
 from handlers.forms import FormHandler
+from handlers.languages import N_
 from handlers.pages import HOME
 from models import clock
 from models.desk import TooWide
-from models.languages import N_
 from models.paging import InvalidCursor, Page
 
 TOO_WIDE = N_("Too many accounts begin like this. Type more of it.")
@@ -26,7 +27,7 @@ Found = TypeVar("Found")
 class StaffHandler(FormHandler):
     """A page of the desk. A viewer sees all of it and changes nothing."""
 
-    home = "/admin/"
+    home = DESK
 
     def require_rights(self) -> None:
         """Go on only for staff; a viewer may look."""

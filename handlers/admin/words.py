@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from handlers.activity import SENTENCES
-from handlers.languages import Language
+from handlers.languages import N_, Language
 from handlers.queries import NONE
-from models.languages import N_
 
 TYPES = {
     "started": N_("Sign-in"),
