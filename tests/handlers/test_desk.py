@@ -219,6 +219,26 @@ def test_all_that_match_are_ended_with_a_reason_and_later_ones_are_not(house: Ho
     assert sorted(row["session_id"] for row in ended) == [device.session for device in devices]
 
 
+@pytest.mark.parametrize("asked", ["idle", "seen_to"])
+def test_where_idle_ones_are_ended_what_was_used_since_stays(house: House, staff: Device, asked: str) -> None:
+    account, now = house.add("client"), clock.now()
+    idle, fresh = (house.sign_in(account) for _ in range(2))
+    columns = KINDS["client"].sessions.c
+
+    def age(db: Connection) -> None:
+        old = update(KINDS["client"].sessions).where(columns.id == idle.session)
+        db.execute(old.values(last_seen_at=now - timedelta(days=40)))
+
+    house.write(age)
+    sought = {"kind": "client", "account": str(account.id)}
+    sought[asked] = "30d" if asked == "idle" else clock.to_iso(now - timedelta(days=30))
+    answer = house.ask("POST", "/sessions/end/", staff, json={"filter": sought})
+    assert answer.json()["total"] == 1
+    wait_until(lambda: house.ask("GET", answer.headers["Location"], staff).json()["state"] == "done")
+    assert house.ask("GET", answer.headers["Location"], staff).json()["ended"] == 1
+    assert [is_live(house, device) for device in (idle, fresh)] == [False, True]
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -243,7 +263,8 @@ def count_jobs(db: Connection) -> int:
     return db.scalar(select(func.count()).select_from(JOBS)) or 0
 
 
-def test_a_job_stops_where_whoever_asked_is_no_longer_staff(house: House) -> None:
+@pytest.mark.parametrize("change", [{"is_staff": False}, {"disabled_at": clock.now()}], ids=["unmade", "disabled"])
+def test_a_job_stops_where_whoever_asked_is_no_longer_staff(house: House, change: dict[str, Any]) -> None:
     boss, target = add(house, is_staff=True), house.sign_in(house.add("client"))
     viewer = add(house, is_viewer=True)
     sought = SessionFilter(kind="client", account=target.account.id)
@@ -251,7 +272,7 @@ def test_a_job_stops_where_whoever_asked_is_no_longer_staff(house: House) -> Non
     def start(db: Connection) -> Row:
         row = jobs.start(db, principal_of(boss), sought, 1, None, Origin(), clock.now())
         assert row
-        give(db, boss.account, {"is_staff": False})
+        give(db, boss.account, change)
         return row
 
     row = house.write(start)

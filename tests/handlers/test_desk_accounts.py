@@ -286,6 +286,20 @@ def test_the_link_sets_a_new_password_once_and_ends_every_session(house: House, 
     assert "set a new password by the link that staff sent" in log
 
 
+def test_the_link_goes_to_a_contact_that_is_proved_and_to_nobody_where_the_account_is_disabled(
+    house: House, staff: Staff
+) -> None:
+    account, disabled = house.add("user", confirmed=False), house.add("user", disabled=True)
+    email = f"unproved{account.id}@example.com"
+    house.write(rename, "user", account.id, {"email": email, "confirmed_phone": True})
+    act(staff, account, "reset")
+    assert find_link(house, account)
+    assert email not in house.log.read_text()
+    staff.post(f"/admin/accounts/user/{disabled.id}/reset/", staff.open("/admin/").form("/sign-out/"))
+    assert disabled.contact not in house.log.read_text()
+    assert "No event matches" in staff.open(f"/admin/events/?type=reset_sent&kind=user&account={disabled.id}").words
+
+
 @pytest.mark.parametrize("end", ["user-0", f"client-{'9' * 30}"])
 def test_a_link_that_nobody_was_sent_is_no_longer_good(staff: Staff, end: str) -> None:
     assert staff.get(f"/reset/{end}-{'0' * 48}/").status_code == 404

@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import pytest
+from sqlalchemy import Connection, select, update
 
+from models import clock
+from models.schema import CLIENT, CUTOFFS
 from tests.conftest import PASSWORD, Device, House, start_server
 from tests.handlers.desks import Staff, staff_at
 
@@ -87,6 +92,36 @@ def test_only_what_was_started_before_a_time_ends(lone_house: House) -> None:
 
         assert is_in(house, client)
         assert staff.get("/admin/").status_code == 200
+
+
+def test_before_a_time_ends_what_is_older_and_no_cut_off_is_taken_back(lone_house: House) -> None:
+    house, columns = lone_house, CLIENT.sessions.c
+    account, at = house.add("client"), clock.now() - timedelta(hours=2)
+    before, then, after = (house.sign_in(account) for _ in range(3))
+
+    def age(db: Connection) -> None:
+        for device, hours in ((before, -1), (then, 0), (after, 1)):
+            old = update(CLIENT.sessions).where(columns.id == device.session)
+            db.execute(old.values(created_at=at + timedelta(hours=hours)))
+
+    def read(db: Connection) -> datetime | None:
+        cut: datetime | None = db.scalar(select(CUTOFFS.c.at).where(CUTOFFS.c.kind == "client"))
+        return cut
+
+    house.write(age)
+    with staff_at(house) as staff:
+        address = f"{ADDRESS}?kind=client&started_to="
+        assert send(staff, address + quote(clock.to_iso(at))).status_code == 303
+        assert [is_in(house, device) for device in (before, then, after)] == [False, True, True]
+        assert house.read(read) == at - clock.MICROSECOND
+        # Who was signed out once is not let in by a cut-off of an earlier time.
+        assert send(staff, address + quote(clock.to_iso(at - timedelta(days=1)))).status_code == 303
+        assert house.read(read) == at - clock.MICROSECOND
+        # A time ahead is now: who signs in after it is no session of the future.
+        assert send(staff, address + "2100-01-01T00%3A00%3A00Z").status_code == 303
+        assert house.read(read) <= clock.now()
+        assert not any(is_in(house, device) for device in (then, after))
+        assert is_in(house, house.sign_in(account))
 
 
 def test_without_the_word_and_the_password_nothing_happens(house: House) -> None:

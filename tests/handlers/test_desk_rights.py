@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, func, select, update
 
 from handlers import DESK
 from handlers.admin.accounts import ACTS
@@ -14,7 +14,7 @@ from handlers.admin.staff import StaffHandler
 from handlers.pages import WHOSE
 from models import clock
 from models.events import Cause
-from models.schema import KINDS
+from models.schema import JOBS, KINDS
 from models.sessions import end_account
 from tests.conftest import ROOT, Account, House
 from tests.handlers.browsers import Browser, Page
@@ -124,13 +124,23 @@ def test_nobody_but_staff_does_anything(
     caller = callers[who]
     fields = {WHOSE: caller.whose, "word": "END", "password": account.password, "email": "made@example.com"}
 
+    before = house.read(_count, session)
+    assert before[0] == 1
+
     answer = caller.browser.post(address.format(account=account.id, session=session), fields)
 
     assert answer.status_code == 403, answer.text
     assert "Nothing was changed" in answer.text or "Your account may not open the desk" in answer.text
-    assert house.client.get(f"/sessions/session-user-r/{session}/").status_code == 401
+    assert house.read(_count, session) == before
     row = house.read(_read, account.id)
     assert (row["is_staff"], row["is_viewer"], row["disabled_at"]) == (False, False, None)
+
+
+def _count(db: Connection, session_id: int) -> tuple[int, int]:
+    """How many sessions of users have this id, and how many are to be ended together."""
+    sessions = KINDS["user"].sessions
+    here = db.scalar(select(func.count()).select_from(sessions).where(sessions.c.id == session_id))
+    return here or 0, db.scalar(select(func.count()).select_from(JOBS)) or 0
 
 
 def _read(db: Connection, account_id: int) -> dict[str, object]:

@@ -160,3 +160,19 @@ def test_a_stream_whose_reader_has_gone_before_it_opens_is_not_kept(
         assert stream not in house.tail.of(*kind.follows(MINE))
 
     asyncio.run(follow())
+
+
+def test_the_end_of_a_client_s_session_is_not_that_of_the_user_s_with_its_id(
+    sockets: tuple[socket.socket, socket.socket],
+) -> None:
+    async def follow() -> None:
+        house, connection = House(), IOStream(sockets[0])
+        stream = HouseStream(cast(Any, house), MINE, connection)
+        stream.open(HTTPHeaders())
+        house.tail._dispatch(Happened(1, "client", 1, "ended", MINE.session_id, "owner"))
+        assert house.streams == {stream}
+        house.tail._dispatch(Happened(2, "user", 1, "ended", MINE.session_id, "owner"))
+        assert stream not in house.tail.of(*HouseStream.follows(MINE))
+        connection.close()
+
+    asyncio.run(follow())

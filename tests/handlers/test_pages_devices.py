@@ -8,11 +8,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, select, update
 
 from models import clock
 from models.schema import KINDS
-from tests.conftest import PASSWORD, Account, House
+from tests.conftest import PASSWORD, Account, House, wait_until
 from tests.handlers.browsers import Browser
 
 KIND_NAMES = ["user", "client"]
@@ -283,3 +283,26 @@ def test_preferences_lead_to_this_site_alone_and_nonsense_changes_nothing(browse
 
     assert answer.headers["Location"] == "/devices/"
     assert "Set-Cookie" not in answer.headers
+
+
+def test_a_page_that_looks_again_by_itself_is_no_use_of_the_session(house: House, browser: Browser) -> None:
+    left, used = house.add("client"), house.add("client")
+    long_ago = clock.now() - timedelta(hours=1)
+    columns = KINDS["client"].sessions.c
+
+    def age(db: Connection) -> None:
+        mine = columns.account_id.in_((left.id, used.id))
+        db.execute(update(KINDS["client"].sessions).where(mine).values(last_seen_at=long_ago))
+
+    def seen(db: Connection, account: Account) -> Any:
+        return db.scalar(select(columns.last_seen_at).where(columns.account_id == account.id))
+
+    other = Browser(house)
+    browser.enter(left)
+    other.enter(used)
+    house.write(age)
+    assert browser.get("/devices/", headers={"Sec-Fetch-Dest": "empty"}).status_code == 200
+    assert other.get("/devices/", headers={"Sec-Fetch-Dest": "document"}).status_code == 200
+    wait_until(lambda: house.read(seen, used) > long_ago)
+    assert house.read(seen, left) == long_ago
+    other.close()

@@ -288,11 +288,13 @@ def test_a_list_that_was_sent_before_is_not_sent_past_the_end_of_one_of_its_sess
     old = start(house, account)
     soon = clock.now() + timedelta(milliseconds=200)
     house.write(lambda db: set_session(db, account.kind, old.session, expires_at=soon))
-    list_ids(house, device)
+    address = f"/sessions/session-{account.kind}-l/"
+    known = {"If-None-Match": house.ask("GET", address, device).headers["Etag"]}
 
     wait_until(lambda: clock.now() > soon)
 
     assert list_ids(house, device) == [device.session]
+    assert house.ask("GET", address, device, headers=known).status_code == 200
 
 
 def test_who_knows_a_list_already_is_told_that_it_is_the_same(house: House, account: Account, device: Device) -> None:
@@ -534,6 +536,8 @@ def test_the_picture_s_address_serves_a_real_jpeg_to_anyone(house: House, accoun
     file = f"/sessions/session-{account.kind}-l/{account.id}/static/Users/default-user-image.jpeg"
     assert address == f"{house.address}{file}"
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "image/jpeg")
+    # Other sites may show it.
+    assert answer.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
     with Image.open(io.BytesIO(answer.content)) as image:
         image.load()
         assert (image.format, min(image.size) >= 32) == ("JPEG", True)

@@ -979,11 +979,12 @@ def test_more_writes_than_one_commit_holds_are_all_written(store: Store) -> None
     assert store.read(accounts.get, USER, row["id"])["revision"] == before + 300
 
 
-def test_who_is_made_staff_has_no_session_longer_than_staff(store: Store) -> None:
+@pytest.mark.parametrize("change", [AccountChange(staff=True), AccountChange(viewer=True)], ids=["staff", "viewer"])
+def test_who_is_made_staff_has_no_session_longer_than_staff(store: Store, change: AccountChange) -> None:
     account = add(store, USER)
     old = start(store, USER, account, NOW - timedelta(days=20))
     fresh = start(store, USER, account, NOW - timedelta(minutes=5))
-    change = AccountChange(viewer=True)
+    store.write(sessions.see, USER, {old.session["id"]: NOW - timedelta(minutes=1)}, SETTINGS, NOW)
     assert store.write(accounts.change_by_staff, None, USER, account["id"], change, None, None, SETTINGS, NOW)
     rows = {row["id"]: row for row in store.read(get_live, USER, account)}
     assert rows[old.session["id"]]["expires_at"] <= NOW
