@@ -353,6 +353,8 @@ def _account_paths(kind: Kind) -> dict[str, Json]:
             "post": _post(
                 f"confirm{title}", tag, "Confirm a contact by its code", CONFIRMATION[name].__name__,
                 contact | {"code": "123456"}, {"200": _answer("The account.", shape, account)},
+                "Where the account has proved another contact, send a token of it too: confirmed without one, this"
+                " contact sets no password.",
             ),
         },
         f"/auth/{name}/confirm/send/": {

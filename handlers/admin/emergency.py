@@ -98,7 +98,7 @@ class EmergencyHandler(ListHandler[SessionQuery]):
         if has_own and asked.started_to:
             read = self.parts.database.read
             own = self.must(await read(sessions.get_visible, principal, principal.kind, principal.session_id, now))
-            has_own = own["created_at"] <= asked.started_to
+            has_own = own["created_at"] < asked.started_to
         return Plan(kinds, asked.started_to, counts, has_own)
 
     async def _show(self, filters: Filters[SessionQuery], form: Form, status: int = 200) -> None:
