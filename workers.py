@@ -92,6 +92,7 @@ class Parent:
             started_at = loop.time()
             async with slot.filling:
                 process = None if slot.processes else await self._start(slot)
+                is_there = bool(slot.processes)
             if process:
                 was_ready = await process.is_ready() or was_ready
                 code = await self._leave(slot, process)
@@ -107,7 +108,7 @@ class Parent:
                 return
             is_stable = loop.time() - started_at > STABLE_SECONDS
             wait = 0.0 if is_stable else min(max(0.1, wait * 2), LONGEST_WAIT_SECONDS)
-            if process:
+            if is_there:
                 log.error("a worker died and is started again", exit_code=code, wait_seconds=wait)
             await asyncio.sleep(wait)
 
