@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tornado import web
 
-from handlers import account, admin, register
+from handlers import account, admin, register, reset
 from handlers.accounts import AccountHandler
 from handlers.activity import ActivityHandler
 from handlers.desk import AccountsHandler, EndingHandler, EventsHandler, JobHandler, SessionsHandler
@@ -84,9 +84,9 @@ PAGES: list[tuple[str, type[web.RequestHandler]]] = [
     ("/register/", register.RegisterHandler),
     ("/confirm/", register.ConfirmHandler),
     ("/confirm/send/", register.SendCodeHandler),
-    ("/reset/", register.ForgottenHandler),
-    ("/reset/code/", register.ResetHandler),
-    (f"/reset/{KIND}-{ID}-(?P<code>[0-9a-f]{{48}})/", register.ResetLinkHandler),
+    ("/reset/", reset.ForgottenHandler),
+    ("/reset/code/", reset.ResetHandler),
+    (f"/reset/{KIND}-{ID}-(?P<code>[0-9a-f]{{48}})/", reset.ResetLinkHandler),
     ("/setup/(?P<code>[0-9a-f]+)/", SetupHandler),
     ("/devices/", DeviceListHandler),
     ("/devices/end-others/", OtherDevicesEndHandler),
