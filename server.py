@@ -215,6 +215,7 @@ async def serve(settings: Settings, listening: list[socket.socket], line: worker
     for task in running:
         task.cancel()
     await asyncio.gather(*running, return_exceptions=True)
+    await parts.delivery.finish(give_up_at - loop.time())
     application.settings["log_function"].flush()
     with contextlib.suppress(DatabaseUnavailable):
         await remembering(parts.database, settings)()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Callable
 from email.message import EmailMessage
@@ -13,7 +14,7 @@ import structlog
 
 from models import clock, messages
 from models.chores import Chore
-from models.database import Database
+from models.database import Database, DatabaseUnavailable
 from models.keys import KeySet
 from models.messages import Letter, Taken
 from models.settings import MailSettings, SmsSettings
@@ -35,6 +36,7 @@ class Delivery(Chore):
         self._mail = mail
         self._sms = sms
         self._loading = asyncio.Lock()
+        self._sending: asyncio.Future[list[None]] | None = None
         super().__init__("messages", LOOK_SECONDS, self._send_all)
 
     async def _send_all(self) -> None:
@@ -44,8 +46,15 @@ class Delivery(Chore):
     async def send_due(self) -> int:
         """Send the letters that are due now; how many were taken."""
         taken = await self._database.write(messages.take, self._keys, clock.now(), MOST_AT_ONCE)
-        await asyncio.gather(*(self._send(one) for one in taken))
+        self._sending = asyncio.gather(*(self._send(one) for one in taken))
+        await asyncio.shield(self._sending)
         return len(taken)
+
+    async def finish(self, seconds: float) -> None:
+        """Wait so long for the letters that are on their way: one that is cut off is sent again, and may come twice."""
+        if self._sending:
+            with contextlib.suppress(TimeoutError, DatabaseUnavailable):
+                await asyncio.wait_for(self._sending, seconds)
 
     async def _send(self, taken: Taken) -> None:
         if taken.letter is None:

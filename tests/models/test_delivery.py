@@ -277,6 +277,25 @@ async def test_a_letter_that_no_key_opens_waits_for_whoever_has_it_and_the_log_s
 
 
 @with_post
+async def test_a_letter_that_is_on_its_way_at_a_stop_is_not_sent_again(post: Post) -> None:
+    sender = post.deliver()
+    post.mailbox.step_seconds = 0.2
+    await post.queue(MAIL)
+    working = asyncio.create_task(sender.run())
+    sender.wake()
+    await post.mailbox.has_mail.wait()
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+    # The mail server has it, and has not said so yet.
+    assert await post.waiting()
+
+    await sender.finish(20)
+
+    assert not await post.waiting()
+    assert post.mailbox.recipients == Counter([MAIL.recipient])
+
+
+@with_post
 async def test_what_the_mail_server_refuses_is_tried_again_later_and_later(post: Post) -> None:
     sender = post.deliver()
     post.mailbox.refusal = "451 try again"
