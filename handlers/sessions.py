@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlencode
 
 from pydantic import BaseModel, Field, ValidationError
 from tornado import web
 
+from handlers import static
 from handlers.answers import DEFAULT_IMAGE, Answer, shape_details, shape_session
 from handlers.base import ApiHandler, Refusal, forbidden, read_id, tell_errors
 from handlers.bodies import Naming
 from models import clock, pictures, principals, sessions
 from models.schema import KINDS
 from models.tokens import Claims
-
-IMAGE_FILE = Path(__file__).parent.parent / "static" / "Users" / DEFAULT_IMAGE
 
 
 class Page(BaseModel):
@@ -161,7 +159,7 @@ class ImageHandler(ApiHandler):
     async def get(self, kind: str, id: str, file: str) -> None:
         jpeg: bytes | None = None
         if file == DEFAULT_IMAGE:
-            jpeg = IMAGE_FILE.read_bytes()
+            jpeg = static.load()[1][f"Users/{DEFAULT_IMAGE}"].content
         elif file.isprintable():
             jpeg = await self.parts.database.read(pictures.get, KINDS[kind], read_id(id), file)
         if jpeg is None:

@@ -222,12 +222,11 @@ def end(
     session_id: int,
     origin: Origin,
     now: datetime,
-    reason: str | None = None,
 ) -> bool:
     """End one session; False where the principal may end no such session."""
     wanted = _endable_one(principal.kind, principal.role, kind)
     values = principal.values(now) | {"session_id": session_id}
-    return end_where(db, kind, wanted, values, None, now, by=principal, origin=origin, reason=reason) == 1
+    return end_where(db, kind, wanted, values, None, now, by=principal, origin=origin) == 1
 
 
 def end_many(
