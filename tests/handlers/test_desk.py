@@ -283,6 +283,17 @@ def test_a_job_stops_where_whoever_asked_is_no_longer_staff(house: House, change
     assert is_live(house, target)
 
 
+def test_a_job_is_for_what_was_started_by_the_time_that_it_was_asked_for(house: House) -> None:
+    boss, target = add(house, is_staff=True), house.sign_in(house.add("client"))
+    ahead = SessionFilter(kind="client", account=target.account.id, started_to=clock.now() + timedelta(days=1))
+
+    def start(db: Connection) -> Row | None:
+        return jobs.start(db, principal_of(boss), ahead, 1, None, Origin(), clock.now())
+
+    row = house.write(start)
+    assert row["filter"].started_to == row["created_at"]
+
+
 MANY = 3000
 
 

@@ -274,6 +274,15 @@ def test_behind_https_the_cookies_are_pinned_to_this_host(
     assert open_with(b"\xa0" + good) == 303
     assert open_with(good + b"; \xa0__Host-session=x") == 200
 
+    page = httpx.get(f"{server.address}/devices/", headers={b"Cookie": good}, verify=NO_TLS)
+    out = httpx.post(
+        f"{server.address}/sign-out/", data=Page(page.text).form("/sign-out/"), headers={b"Cookie": good}, verify=NO_TLS
+    )
+    gone = next(one for one in out.headers.get_list("Set-Cookie") if one.startswith("__Host-session="))
+    # A browser drops such a cookie by one of the same make alone.
+    assert {"secure", "path=/"} <= {part.strip().lower() for part in gone.split(";")[1:]}
+    assert gone.startswith('__Host-session=""')
+
 
 def test_a_double_click_signs_in_once_and_is_no_new_device(house: House, browser: Browser) -> None:
     account = house.add("user")
@@ -285,6 +294,18 @@ def test_a_double_click_signs_in_once_and_is_no_new_device(house: House, browser
         assert httpx.post(f"{house.address}/sign-in/", data=form, cookies=kept, verify=NO_TLS).status_code == 303
     assert len(live(house, "user", account.id)) == 2
     other.close()
+
+
+def test_a_browser_s_own_id_is_one_of_ours(house: House) -> None:
+    def know(cookie: str) -> bool:
+        answer = httpx.get(f"{house.address}/sign-in/", headers={"Cookie": cookie}, verify=NO_TLS)
+        return not any(one.startswith("browser=") for one in answer.headers.get_list("Set-Cookie"))
+
+    good = "browser=" + "b" * 22
+    assert know(good)
+    # A text of any length would be kept with each session; of two nobody knows which is this browser's.
+    assert not know("browser=" + "b" * 5000)
+    assert not know(f"{good}; browser={'c' * 22}")
 
 
 @each_kind
