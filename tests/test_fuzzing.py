@@ -7,6 +7,8 @@ from hypothesis import HealthCheck, given, settings
 
 from tests.fuzzing import READERS
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("name", READERS)
 def test_whatever_is_sent_is_read_or_refused(name: str) -> None:

@@ -87,6 +87,10 @@ def callers(house: House) -> Iterator[Callers]:
         yield Callers(house, session)
 
 
+def test_the_document_is_openapi() -> None:
+    schemathesis.openapi.from_dict(orjson.loads(openapi.dump_document()[0])).validate()
+
+
 @api.parametrize()
 @pytest.mark.parametrize("house", ["sqlite"], indirect=True, scope="session")
 def test_each_call_is_answered_as_the_document_says(case: Case[Any], callers: Callers) -> None:

@@ -8,6 +8,7 @@ import random
 import shutil
 import sqlite3
 import statistics
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -76,6 +77,8 @@ class Plan:
     users: int = 6
     clients: int = 4
     root: Path = ROOT
+    # The interpreter that the server is started with.
+    python: str = sys.executable
 
 
 @dataclass
@@ -132,7 +135,7 @@ class Killer:
         unlimited = dict.fromkeys(("SESSIONS_GUESSES__TRIES", "SESSIONS_GUESSES__NETWORK_TRIES"), "1000000")
         # Where it is installed it finds itself compiled.
         settings = {"SESSIONS_SESSIONS__MOST": str(MOST), "PYTHONDONTWRITEBYTECODE": "", **unlimited}
-        self._server = Server(plan.root, folder, plan.url, 1, settings)
+        self._server = Server(plan.root, folder, plan.url, 1, settings, python=plan.python)
         # What earlier rounds left, which nothing changes any more.
         self._left: dict[tuple[str, str, int], object] = {}
 

@@ -56,6 +56,7 @@ class Server:
     clock: Clock | None = None
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
+    python: str = sys.executable
 
     def __post_init__(self) -> None:
         self.wire = Wire(self.port)
@@ -68,6 +69,8 @@ class Server:
             "SESSIONS_TOKENS__KEYS": json.dumps([{"kid": "checker", "secret": SECRET}]),
             "SESSIONS_TOKENS__ACCESS_SECONDS": "86400",
             "SESSIONS_LOG__REQUESTS": "false",
+            # What one start compiled, the next need not.
+            "PYTHONDONTWRITEBYTECODE": "",
             **self.settings,
         }
         if self.clock:
@@ -76,7 +79,7 @@ class Server:
                 "CHECKER_CLOCK": str(self.clock.file),
                 "CHECKER_ROOT": str(self.root),
             }
-        command = [sys.executable, str(self.root / "server.py"), "serve", "--host", "127.0.0.1"]
+        command = [self.python, str(self.root / "server.py"), "serve", "--host", "127.0.0.1"]
         command += ["--port", str(self.port), "--workers", str(self.workers)]
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(

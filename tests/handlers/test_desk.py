@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, delete, false, func, insert, select, update
 
 from models import clock, counts, cutoffs, jobs, sessions
 from models.accounts import AccountChange, LastStaff, change_by_staff
@@ -288,10 +288,14 @@ def test_a_job_is_for_what_was_started_by_the_time_that_it_was_asked_for(house: 
     ahead = SessionFilter(kind="client", account=target.account.id, started_to=clock.now() + timedelta(days=1))
 
     def start(db: Connection) -> Row | None:
-        return jobs.start(db, principal_of(boss), ahead, 1, None, Origin(), clock.now())
+        row = jobs.start(db, principal_of(boss), ahead, 1, None, Origin(), clock.now())
+        # Before anybody takes it up.
+        db.execute(delete(JOBS).where(JOBS.c.id == row["id"] if row else false()))
+        return row
 
     row = house.write(start)
     assert row["filter"].started_to == row["created_at"]
+    assert is_live(house, target)
 
 
 MANY = 3000

@@ -158,7 +158,7 @@ def house(request: pytest.FixtureRequest, make_url: Callable[[str], str]) -> Ite
         runner.run(database.close())
 
 
-@pytest.fixture(params=["few", "many"])
+@pytest.fixture(params=["few", pytest.param("many", marks=pytest.mark.long)])
 def filled(house: Desk, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Desk:
     """Found each way: as where few match, before what came is added up; and as where many do, after it is."""
     if request.param == "many":
