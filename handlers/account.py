@@ -50,10 +50,10 @@ class AccountHandler(FormHandler):
         fields = Form({name: row[name] for name in profiles.FIELDS})
         shown = {"fields": fields, "email": Form(), "phone": Form(), "password": Form(), "picture": Form()}
         fewest = self.parts.settings.accounts.password_length
-        contacts = self.principal.kind.contacts
+        kind = self.principal.kind
         # Each that another, confirmed one is left beside.
-        sure = {name for name in contacts if row[f"confirmed_{name}"] and row["doubtful_contact"] != name}
-        spare = [name for name in contacts if sure - {name}]
+        sure = set(kind.list_sure(row))
+        spare = [name for name in kind.contacts if sure - {name}]
         self.render_page(
             "account.html", status, row=row, asked=asked, spare=spare, forms_=shown | forms, fewest=fewest,
             largest=pictures.LARGEST,

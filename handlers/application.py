@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -153,12 +154,20 @@ class Application(web.Application):
 
     def _has_good_cookie(self, request: httputil.HTTPServerRequest) -> bool:
         """Whether it has a session's cookie of ours; whether that session lives is asked later."""
-        for pair in ";".join(request.headers.get_list("Cookie")).split(";"):
-            name, _, value = pair.strip(" \t").partition("=")
+        for name, value in list_cookies(request.headers):
             if name.removeprefix("__Host-") == "session":
                 with contextlib.suppress(InvalidToken):
                     return bool(self.parts.tokens.check_cookie(value))
         return False
+
+
+def list_cookies(headers: httputil.HTTPHeaders) -> Iterator[tuple[str, str]]:
+    """The name and the value of each cookie that was sent, in their order; several may have one name."""
+    for pair in ";".join(headers.get_list("Cookie")).split(";"):
+        # Spaces and tabs alone (RFC 6265, 5.2): with others before it, a cookie that a browser lets any neighbour
+        # set would pass for one that only this host can.
+        name, _, value = pair.partition("=")
+        yield name.strip(" \t"), value.strip(" \t")
 
 
 def _name_of(host: str) -> str:

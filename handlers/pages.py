@@ -22,7 +22,7 @@ from tornado import web
 
 from handlers import languages
 from handlers.answers import DEFAULT_IMAGE
-from handlers.application import Refusers
+from handlers.application import Refusers, list_cookies
 from handlers.base import RETRY_SECONDS, BaseHandler, Refusal, TooLarge, TooSlow, answers_method, tell_later
 from handlers.languages import N_
 from handlers.static import address
@@ -308,10 +308,7 @@ class PageHandler(BaseHandler):
     @cached_property
     def _cookies_by_name(self) -> dict[str, list[str]]:
         sent: dict[str, list[str]] = {}
-        for pair in ";".join(self.request.headers.get_list("Cookie")).split(";"):
-            # Spaces and tabs alone (RFC 6265, 5.2): with others before it, a cookie that a browser lets any neighbour
-            # set would pass for one that only this host can.
-            name, _, value = (part.strip(" \t") for part in pair.partition("="))
+        for name, value in list_cookies(self.request.headers):
             sent.setdefault(name, []).append(value)
         return sent
 

@@ -407,10 +407,13 @@ class Kind:
     def list_proven(self, account: Row) -> list[Contact]:
         """The contacts that a code proved to be the account's own; of one that staff confirmed by hand, all: they vouch
         for what they saw there."""
-        given: list[Contact] = [contact for contact in self.contacts if account[contact]]
         if account["confirmed_by_staff_at"] is not None:
-            return given
-        confirmed = [contact for contact in given if account[f"confirmed_{contact}"]]
+            return [contact for contact in self.contacts if account[contact]]
+        return self.list_sure(account)
+
+    def list_sure(self, account: Row) -> list[Contact]:
+        """The contacts that are confirmed, but the doubtful one."""
+        confirmed = [contact for contact in self.contacts if account[contact] and account[f"confirmed_{contact}"]]
         return [contact for contact in confirmed if contact != account["doubtful_contact"]]
 
 
