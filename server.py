@@ -46,7 +46,7 @@ from models import settings as settings_
 from models.activity import Activity
 from models.chores import Chore
 from models.contacts import normalise_email, normalise_phone
-from models.database import Database, DatabaseUnavailable, P, Query
+from models.database import Database, DatabaseUnavailable, P
 from models.delivery import Delivery
 from models.migrating import NewerTables
 from models.origins import make_origin
@@ -222,9 +222,9 @@ async def serve(settings: Settings, listening: list[socket.socket], line: worker
     await close_parts(parts)
 
 
-async def repeat(database: Database, query: Query[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
+async def repeat(write: Callable[P, Awaitable[Any]], *args: P.args, **kwargs: P.kwargs) -> None:
     """Write again and again until nothing is left to do; others write in between."""
-    while await database.write(query, *args, **kwargs):  # noqa: ASYNC110
+    while await write(*args, **kwargs):  # noqa: ASYNC110
         await asyncio.sleep(REST_SECONDS)
 
 
@@ -232,7 +232,7 @@ async def sweep(database: Database, settings: Settings) -> None:
     """End every session that has expired, some at a time, and forget old guesses."""
     await database.write(guesses.sweep, settings.guesses, clock.now())
     for kind in KINDS.values():
-        await repeat(database, sessions.sweep, kind, clock.now())
+        await repeat(database.write, sessions.sweep, kind, clock.now())
 
 
 def remembering(database: Database, settings: Settings) -> Callable[[], Awaitable[None]]:
@@ -263,8 +263,8 @@ async def fold(database: Database) -> None:
         return swept
 
     for kind in KINDS.values():
-        await repeat(database, sweep_some, kind)
-    await repeat(database, counts.fold)
+        await repeat(database.write, sweep_some, kind)
+    await repeat(database.write, counts.fold)
 
 
 def forgetting(database: Database, settings: Settings) -> Callable[[], Awaitable[None]]:
@@ -273,15 +273,14 @@ def forgetting(database: Database, settings: Settings) -> Callable[[], Awaitable
 
     async def forget() -> None:
         if since := settings.events.since(clock.now()):
-            await repeat(database, counts.forget_events, since, FORGET_MOST)
-            await repeat(database, jobs.forget, since, FORGET_MOST)
+            await repeat(database.write, counts.forget_events, since, FORGET_MOST)
+            await repeat(database.write, jobs.forget, since, FORGET_MOST)
         if settings.events.keep_addresses is not None:
             before = clock.now() - settings.events.keep_addresses
             for table in ADDRESSES:
-                while await retention.forget(database, table, before):  # noqa: ASYNC110
-                    await asyncio.sleep(REST_SECONDS)
+                await repeat(retention.forget, database, table, before)
             # What was asked for may name an address too.
-            await repeat(database, jobs.forget, before, FORGET_MOST)
+            await repeat(database.write, jobs.forget, before, FORGET_MOST)
 
     return forget
 
