@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import re
@@ -15,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,18 +27,26 @@ import uvloop
 from argon2 import PasswordHasher
 from tornado.ioloop import IOLoop
 
-from models import accounts, clock
+from handlers.answers import shape_tokens
+from models import accounts, clock, sessions
 from models.database import Database
 from models.keys import Key, KeySet
+from models.origins import make_origin
+from models.places import Places
 from models.postgres import PostgresDatabase
 from models.schema import KINDS
+from models.sessions import Started
+from models.settings import SessionSettings
 from models.sqlite import SQLiteDatabase
+from models.tokens import Tokens
 from tests.postgres import Postgres, is_installed, make_database, running_postgres
 
 ROOT = Path(__file__).parent.parent
 PASSWORD = "a quiet harbour at dusk"
 KEY = "k" * 64
 KEY_SET = KeySet([Key("test", KEY.encode(), "HS256")])
+TOKENS = Tokens(KEY_SET, 900, timedelta(days=366))
+PLACES = Places()
 # Nothing here speaks TLS: loading the world's certificates for each client would be most of what it costs.
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 # What starts PostgreSQL.
@@ -127,8 +137,23 @@ class House:
         row = self.write(accounts.create, KINDS[kind], fields, password_hash(), None, now)
         return Account(kind, row["id"], phone)
 
+    def start(self, account: Account, agent: str, device_id: str | None = None) -> Started:
+        """A session of `account`, with no setting changed, as it is started once the password was seen to be right."""
+        origin = make_origin("127.0.0.1", agent, PLACES).described()
+        started: Started | None = self.write(
+            sessions.start, KINDS[account.kind], account.id, password_hash(), device_id, origin, SessionSettings(),
+            clock.now(),
+        )  # fmt: skip
+        assert started, "a password that was checked by the server is hashed anew: sign in there"
+        return started
+
+    def enter(self, account: Account, agent: str = "tests/1", device_id: str | None = None) -> Device:
+        """A device that `account` signed in on, where that is not what is tested: no password is checked."""
+        body = shape_tokens(TOKENS, self.start(account, agent, device_id))
+        return Device(account, body["access"], body["refresh"], body["session"], agent)
+
     def sign_in(self, account: Account, agent: str = "tests/1", **more: Any) -> Device:
-        """A device that `account` signed in on."""
+        """A device that `account` signed in on, by the server."""
         answer = self.client.post(
             f"/auth/{account.kind}/token/", json=account.credentials | more, headers={"User-Agent": agent}
         )
@@ -204,6 +229,27 @@ def start_server(folder: Path, url: str, *arguments: str, **settings: str) -> Se
         time.sleep(0.02)
     process.kill()
     raise AssertionError(f"the server did not start: {log.read_text()}")
+
+
+@contextlib.contextmanager
+def open_loop() -> Iterator[Callable[[Any], Any]]:
+    """What runs coroutines, one after another, in a loop of their own.
+
+    Not the runner's run(): it takes SIGINT over for each, which costs as much as a short read.
+    """
+    with asyncio.Runner() as runner:
+        yield runner.get_loop().run_until_complete
+
+
+@contextlib.contextmanager
+def open_house(server: Server, url: str) -> Iterator[House]:
+    """A running server as tests see it."""
+    with open_loop() as run:
+        house = House(server.address, url, run, server.log)
+        try:
+            yield house
+        finally:
+            house.close()
 
 
 def wait_until(is_true: Callable[[], Any], seconds: float = 20) -> Any:
@@ -282,10 +328,8 @@ def postgresql_house(make_url: Callable[[str], str], tmp_path_factory: pytest.Te
 
 def _run_house(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     server = start_server(tmp_path_factory.mktemp("server"), url)
-    with asyncio.Runner() as runner:
-        opened = House(server.address, url, runner.run, server.log)
+    with open_house(server, url) as opened:
         yield opened
-        opened.close()
     assert server.stop() == 0, server.log.read_text()
 
 

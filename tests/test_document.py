@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from models.events import Cause
 from models.origins import Origin
 from models.schema import KINDS
 from models.settings import SessionSettings
-from tests.conftest import KEY, House, start_server
+from tests.conftest import KEY, House, open_house, start_server
 
 POSTMAN = "PostmanRuntime/7.28.3"
 OTHER_SERVICE = "o" * 64
@@ -107,11 +106,9 @@ def document(
     ]
     url = make_url(request.param)
     server = start_server(tmp_path_factory.mktemp("server"), url, SESSIONS_TOKENS__KEYS=json.dumps(keys))
-    with asyncio.Runner() as runner:
-        opened = House(server.address, url, runner.run, server.log)
+    with open_house(server, url) as opened:
         opened.write(add_accounts)
         yield opened
-        opened.close()
     assert server.stop() == 0, server.log.read_text()
 
 

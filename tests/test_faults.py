@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ctypes
 import os
@@ -25,7 +24,7 @@ import pytest
 
 from handlers.listening import KEPT
 from handlers.live import BEAT
-from tests.conftest import NO_TLS, PASSWORD, ROOT, Device, House, Server, start_server, wait_until
+from tests.conftest import NO_TLS, PASSWORD, ROOT, Device, House, Server, open_house, start_server, wait_until
 from tests.postgres import Postgres, make_database
 
 pytestmark = pytest.mark.long
@@ -116,13 +115,11 @@ def assert_away(answer: httpx.Response, content_type: str) -> None:
 def open_place(folder: Path, log_folder: Path, url: str) -> Iterator[Place]:
     """A server that must outlive whatever is done to it."""
     server = start_server(log_folder, url)
-    with asyncio.Runner() as runner:
-        house = House(server.address, url, runner.run, server.log)
+    with open_house(server, url) as house:
         account, staff = house.add("user"), house.add("user", staff=True)
         # Our own connections would be struck too, or hold what is to be taken away.
-        runner.run(house.database.close())
+        house.run(house.database.close())
         yield Place(house, server, folder, house.sign_in(account), house.sign_in(staff))
-        house.client.close()
     assert server.process.poll() is None, server.log.read_text()
     assert server.stop() == 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import secrets
@@ -18,7 +17,7 @@ from handlers.letters import name_link
 from models import clock, codes, sessions
 from models.schema import CODES, KINDS
 from models.settings import AccountSettings
-from tests.conftest import KEY_SET, NO_TLS, House, start_server
+from tests.conftest import KEY_SET, NO_TLS, House, open_house, start_server
 from tests.handlers.browsers import Browser
 from tests.postgres import free_port
 
@@ -45,13 +44,11 @@ def test_whatever_is_sent_no_secret_is_in_the_log(make_url: Callable[[str], str]
         SESSIONS_MAIL__PORT=str(free_port()), SESSIONS_SMS__ADDRESS=f"http://127.0.0.1:{free_port()}/",
     )  # fmt: skip
     found: set[str] = set()
-    with asyncio.Runner() as runner:
-        house = House(server.address, url, runner.run, server.log)
-        try:
+    try:
+        with open_house(server, url) as house:
             found = drive(house)
-        finally:
-            house.close()
-            server.stop()
+    finally:
+        server.stop()
     assert len(found) > 12
     log = server.log.read_text()
     assert log.count('"event":"request"' if shape == "json" else " request method=") > 100

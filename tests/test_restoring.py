@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import shutil
 import signal
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import KEY, ROOT, House, Server, start_server
+from tests.conftest import KEY, ROOT, House, Server, open_house, start_server
 
 pytestmark = pytest.mark.long
 
@@ -32,13 +31,11 @@ class Place:
     @contextlib.contextmanager
     def serve(self) -> Iterator[tuple[Server, House]]:
         server = start_server(self.folder, self.url)
-        with asyncio.Runner() as runner:
-            house = House(server.address, self.url, runner.run, server.log)
-            try:
+        try:
+            with open_house(server, self.url) as house:
                 yield server, house
-            finally:
-                house.close()
-                assert server.stop() == 0
+        finally:
+            assert server.stop() == 0
 
     def back_up(self, copy: Path) -> None:
         """As README says, while the server runs."""
@@ -103,13 +100,11 @@ def test_what_a_server_that_was_killed_left_does_not_spoil_the_file_that_is_put_
 ) -> None:
     copy = tmp_path / "copy.sqlite3"
     server = start_server(place.folder, place.url)
-    with asyncio.Runner() as runner:
-        house = House(server.address, place.url, runner.run, server.log)
+    with open_house(server, place.url) as house:
         account = house.add("user")
         place.back_up(copy)
         house.sign_in(account)
-        house.close()
-        server.stop(signal.SIGKILL)
+    server.stop(signal.SIGKILL)
     assert place.file.with_name("sessions.sqlite3-wal").exists()
     place.restore(copy)
     with place.serve() as (_, house):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from models.schema import EVENTS, KINDS, Kind, Row
 from models.settings import SessionSettings
 from models.tokens import Tokens
 from tests import conftest
-from tests.conftest import KEY_SET, ROOT, House, start_server
+from tests.conftest import ROOT, TOKENS, House, open_house, start_server
 
 # Nobody, expired, forged: nobody's token, or the owner's own made useless. Unconfirmed, disabled, ended: the owner
 # itself in that state. Own: the owner of a user's sessions and its twin, the client with the very same ids.
@@ -76,7 +75,7 @@ NOT_VALID = (
 )
 FORBIDDEN = {"detail": "You do not have permission to perform this action."}, None
 
-TOKENS = Tokens(KEY_SET, 900, timedelta(days=366))
+
 FORGER = Tokens(KeySet([Key("test", b"f" * 64, "HS256")]), 900, timedelta(days=366))
 TABLES = ("users", "clients", "user_sessions", "client_sessions")
 
@@ -311,10 +310,8 @@ def unfiltered(make_url: Callable[[str], str], tmp_path_factory: pytest.TempPath
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(conftest, "ROOT", tree)
         server = start_server(tmp_path_factory.mktemp("server"), url)
-    with asyncio.Runner() as runner:
-        opened = House(server.address, url, runner.run, server.log)
+    with open_house(server, url) as opened:
         yield opened
-        opened.close()
     assert server.stop() == 0, server.log.read_text()
 
 

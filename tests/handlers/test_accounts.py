@@ -23,7 +23,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def staff(house: House) -> Device:
     """A device of one of the staff."""
-    return house.sign_in(house.add("user", staff=True))
+    return house.enter(house.add("user", staff=True))
 
 
 def change(house: House, account: Account, device: Device | None, **body: Any) -> Any:
@@ -51,7 +51,7 @@ def test_staff_confirm_an_account_and_its_contacts_flags_stay_as_they_are(
     house: House, kind: str, staff: Device
 ) -> None:
     account = house.add(kind, confirmed=False)
-    device = house.sign_in(account)
+    device = house.enter(account)
     assert house.ask("GET", f"/sessions/session-{kind}-l/", device).status_code == 403
     before = house.read(get_account, account)
 
@@ -70,8 +70,8 @@ def test_disabling_an_account_ends_its_sessions_and_signs_nobody_in_again(
     house: House, kind: str, staff: Device
 ) -> None:
     account = house.add(kind)
-    devices = [house.sign_in(account) for _ in range(2)]
-    stranger = house.sign_in(house.add(kind))
+    devices = [house.enter(account) for _ in range(2)]
+    stranger = house.enter(house.add(kind))
 
     answer = change(house, account, staff, disabled=True)
 
@@ -94,14 +94,14 @@ def test_disabling_an_account_ends_its_sessions_and_signs_nobody_in_again(
 
 def test_an_account_that_is_enabled_again_signs_in_anew(house: House, kind: str, staff: Device) -> None:
     account = house.add(kind)
-    before = house.sign_in(account)
+    before = house.enter(account)
     change(house, account, staff, disabled=True)
 
     answer = change(house, account, staff, disabled=False)
 
     assert (answer.status_code, answer.json()["disabled"]) == (200, False)
     assert house.ask("GET", f"/sessions/session-{kind}-l/", before).status_code == 403
-    assert house.ask("GET", f"/sessions/session-{kind}-l/", house.sign_in(account)).status_code == 200
+    assert house.ask("GET", f"/sessions/session-{kind}-l/", house.enter(account)).status_code == 200
     assert ("enabled", None, staff.account.id) in house.read(get_events, account)
 
 
@@ -137,7 +137,7 @@ def test_who_is_not_staff_changes_no_account(house: House, kind: str, who: str) 
     account = house.add(kind)
     other_kind = "client" if kind == "user" else "user"
     callers = {"itself": account, "another": house.add(kind), "another kind": house.add(other_kind)}
-    device = house.sign_in(callers[who]) if who in callers else None
+    device = house.enter(callers[who]) if who in callers else None
     before = house.read(get_account, account), house.read(get_events, account)
 
     for body in ({"confirmed": True}, {"disabled": True}, {"disabled": False}, {}):

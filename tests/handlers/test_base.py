@@ -40,7 +40,7 @@ class Raw:
 @pytest.fixture(scope="module")
 def device(house: House) -> Device:
     """A user's device, which no test ends."""
-    return house.sign_in(house.add("user"))
+    return house.enter(house.add("user"))
 
 
 def send(house: House, head: str | bytes, body: bytes = b"") -> Raw:
@@ -345,7 +345,7 @@ def test_a_body_of_exactly_64_kib_is_read(house: House) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 def test_a_small_body_where_none_is_wanted_is_ignored(house: House, device: Device, method: str) -> None:
-    other = house.sign_in(device.account)
+    other = house.enter(device.account)
     address = f"/sessions/session-user-{'l' if method == 'GET' else 'd'}/{other.session}/"
 
     answer = house.ask(method, address, device, content=b"[not json", headers={"Content-Type": "text/plain"})
@@ -464,7 +464,7 @@ def test_a_form_with_a_file_is_415_or_where_it_is_garbled_400(house: House, devi
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_pictures_are_addressed_as_the_caller_sees_the_server(house: House, kind: str) -> None:
-    device = house.sign_in(house.add(kind))
+    device = house.enter(house.add(kind))
 
     head = f"GET /sessions/session-{kind}-l/ HTTP/1.0\nHost: sessions.example\nAuthorization: Bearer {device.access}"
     host, _, port = house.address.removeprefix("http://").partition(":")

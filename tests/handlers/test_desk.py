@@ -23,7 +23,7 @@ from models.origins import Origin
 from models.principals import Principal
 from models.schema import EVENTS, JOBS, KINDS, USER, Kind, Row
 from models.settings import SessionSettings
-from tests.conftest import NO_TLS, Account, Device, House, start_server, wait_until
+from tests.conftest import NO_TLS, Account, Device, House, open_house, open_loop, start_server, wait_until
 from tests.handlers.test_base import FORBIDDEN
 
 ADDRESSES = {
@@ -50,7 +50,7 @@ HEAD, *ROWS = [line.split() for line in TABLE.strip().splitlines()]
 
 def add(house: House, **roles: bool) -> Device:
     """A device of a new user with these roles."""
-    device = house.sign_in(house.add("user"))
+    device = house.enter(house.add("user"))
     if roles:
         house.write(give, device.account, roles)
     return device
@@ -77,7 +77,7 @@ def make_caller(house: House, who: str) -> Device | None:
     if who == "nobody":
         return None
     if who == "client":
-        return house.sign_in(house.add("client"))
+        return house.enter(house.add("client"))
     roles = {"user": {}, "viewer": {"is_viewer": True}}.get(who, {"is_staff": True})
     caller = add(house, **roles)
     if who == "disabled":
@@ -93,7 +93,7 @@ def make_caller(house: House, who: str) -> Device | None:
 def test_who_may_ask_what(house: House, staff: Device, row: list[str]) -> None:
     who, *statuses = row
     caller = make_caller(house, who)
-    owners = {kind: house.sign_in(house.add(kind)) for kind in KINDS}
+    owners = {kind: house.enter(house.add(kind)) for kind in KINDS}
     owner = owners["client"]
     job = start_job(house, staff, SessionFilter(kind="client", account=10**9))
     for act, status in zip(HEAD[1:], statuses, strict=True):
@@ -128,8 +128,8 @@ def start_job(house: House, staff: Device, sought: SessionFilter) -> Row:
 
 
 def test_a_viewer_sees_every_session_and_ends_and_names_only_his_own(house: House) -> None:
-    viewer, other = add(house, is_viewer=True), house.sign_in(house.add("client"))
-    second = house.sign_in(viewer.account)
+    viewer, other = add(house, is_viewer=True), house.enter(house.add("client"))
+    second = house.enter(viewer.account)
     client, user = "/sessions/session-client", "/sessions/session-user"
     assert house.ask("GET", f"{client}-l/{other.account.id}/", viewer).status_code == 200
     assert house.ask("GET", f"{client}-r/{other.session}/", viewer).status_code == 200
@@ -143,7 +143,7 @@ def test_a_viewer_sees_every_session_and_ends_and_names_only_his_own(house: Hous
 
 def test_a_list_goes_on_at_its_links_without_gaps_or_repeats(house: House, staff: Device) -> None:
     account = house.add("client")
-    devices = [house.sign_in(account, f"agent/{number}") for number in range(7)]
+    devices = [house.enter(account, f"agent/{number}") for number in range(7)]
     address: str | None = f"/sessions/?kind=client&account={account.id}&limit=3"
     seen, totals, links = [], set(), ""
     while address:
@@ -159,7 +159,7 @@ def test_a_list_goes_on_at_its_links_without_gaps_or_repeats(house: House, staff
 
 
 def test_a_session_is_shown_with_its_details_and_its_account(house: House, staff: Device) -> None:
-    device = house.sign_in(house.add("client"), "curl/8.14.1")
+    device = house.enter(house.add("client"), "curl/8.14.1")
     answer = house.ask("GET", f"/sessions/?kind=client&account={device.account.id}", staff)
     (row,) = answer.json()
     alone = house.ask("GET", f"/sessions/session-client-r/{device.session}/", staff).json()
@@ -195,7 +195,7 @@ def test_what_a_list_can_t_be_asked_for_is_told_by_field(house: House, staff: De
 
 def test_accounts_are_listed_with_what_staff_know_of_them(house: House, staff: Device) -> None:
     account = house.add("user")
-    house.sign_in(account)
+    house.enter(account)
     (row,) = house.ask("GET", f"/accounts/user/?q=%2B{account.contact[1:]}", staff).json()
     assert row["id"] == account.id
     assert {name: row[name] for name in ("confirmed", "disabled", "staff", "viewer", "sessions")} == {
@@ -205,11 +205,11 @@ def test_accounts_are_listed_with_what_staff_know_of_them(house: House, staff: D
 
 def test_all_that_match_are_ended_with_a_reason_and_later_ones_are_not(house: House, staff: Device) -> None:
     account = house.add("client")
-    devices = [house.sign_in(account) for _ in range(5)]
+    devices = [house.enter(account) for _ in range(5)]
     sought = {"kind": "client", "account": str(account.id)}
     answer = house.ask("POST", "/sessions/end/", staff, json={"filter": sought, "reason": "An audit"})
     assert (answer.status_code, answer.json()["total"]) == (202, 5)
-    later = house.sign_in(account)
+    later = house.enter(account)
     address = answer.headers["Location"]
     wait_until(lambda: house.ask("GET", address, staff).json()["state"] == "done")
     assert house.ask("GET", address, staff).json()["ended"] == 5
@@ -222,7 +222,7 @@ def test_all_that_match_are_ended_with_a_reason_and_later_ones_are_not(house: Ho
 @pytest.mark.parametrize("asked", ["idle", "seen_to"])
 def test_where_idle_ones_are_ended_what_was_used_since_stays(house: House, staff: Device, asked: str) -> None:
     account, now = house.add("client"), clock.now()
-    idle, fresh = (house.sign_in(account) for _ in range(2))
+    idle, fresh = (house.enter(account) for _ in range(2))
     columns = KINDS["client"].sessions.c
 
     def age(db: Connection) -> None:
@@ -263,9 +263,10 @@ def count_jobs(db: Connection) -> int:
     return db.scalar(select(func.count()).select_from(JOBS)) or 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("change", [{"is_staff": False}, {"disabled_at": clock.now()}], ids=["unmade", "disabled"])
 def test_a_job_stops_where_whoever_asked_is_no_longer_staff(house: House, change: dict[str, Any]) -> None:
-    boss, target = add(house, is_staff=True), house.sign_in(house.add("client"))
+    boss, target = add(house, is_staff=True), house.enter(house.add("client"))
     viewer = add(house, is_viewer=True)
     sought = SessionFilter(kind="client", account=target.account.id)
 
@@ -284,7 +285,7 @@ def test_a_job_stops_where_whoever_asked_is_no_longer_staff(house: House, change
 
 
 def test_a_job_is_for_what_was_started_by_the_time_that_it_was_asked_for(house: House) -> None:
-    boss, target = add(house, is_staff=True), house.sign_in(house.add("client"))
+    boss, target = add(house, is_staff=True), house.enter(house.add("client"))
     ahead = SessionFilter(kind="client", account=target.account.id, started_to=clock.now() + timedelta(days=1))
 
     def start(db: Connection) -> Row | None:
@@ -317,8 +318,7 @@ def test_a_job_that_is_killed_is_gone_on_with_and_ends_nothing_twice(
 ) -> None:
     url = make_url(database)
     server = start_server(tmp_path, url)
-    with asyncio.Runner() as runner:
-        house = House(server.address, url, runner.run, server.log)
+    with open_house(server, url) as house:
         staff, account = add(house, is_staff=True), house.add("client")
         house.write(fill_sessions, KINDS["client"], account.id, MANY)
         body = {"filter": {"kind": "client"}}
@@ -336,7 +336,6 @@ def test_a_job_that_is_killed_is_gone_on_with_and_ends_nothing_twice(
         assert house.read(count_ends) == (MANY, MANY)
         house.write(counts.fold)
         assert house.read(lambda db: db.scalar(counts.sum_sessions("client", {}))) == 0
-        house.close()
     assert again.stop() == 0
 
 
@@ -360,9 +359,8 @@ def test_an_emergency_ends_every_session_at_once_and_closes_live_streams(
 ) -> None:
     url = make_url(database)
     server = start_server(tmp_path, url)
-    with asyncio.Runner() as runner:
-        house = House(server.address, url, runner.run, server.log)
-        staff, user, client = add(house, is_staff=True), add(house), house.sign_in(house.add("client"))
+    with open_house(server, url) as house:
+        staff, user, client = add(house, is_staff=True), add(house), house.enter(house.add("client"))
         # Kept in memory by the server.
         assert all(is_live(house, device) for device in (staff, user, client))
         with httpx.stream(
@@ -376,10 +374,10 @@ def test_an_emergency_ends_every_session_at_once_and_closes_live_streams(
         assert [is_live(house, device) for device in (staff, user, client)] == [True, True, False]
         refreshed = house.client.post("/auth/token/refresh/", json={"refresh": client.refresh})
         assert refreshed.status_code == 403
-        again = house.sign_in(client.account)
+        again = house.enter(client.account)
         assert is_live(house, again)
         at = clock.now()
-        later = house.sign_in(user.account)
+        later = house.enter(user.account)
         # Kept too, and no longer true once some of it are cut off, though no row is gone.
         assert list_own(house, later) == [later.session, user.session]
         cut_off(house, staff, ["user", "client"], at)
@@ -390,7 +388,6 @@ def test_an_emergency_ends_every_session_at_once_and_closes_live_streams(
             cutoffs.cut, replace(principal_of(later), role=""), [USER], None, None, Origin(), clock.now()
         )
         assert is_live(house, later)
-        house.close()
     assert server.stop() == 0
 
 
@@ -432,8 +429,8 @@ def test_of_two_staff_who_unmake_each_other_at_once_one_stays(
     make_url: Callable[[str], str], tmp_path: Path, database: str, change: AccountChange
 ) -> None:
     url = make_url(database)
-    with asyncio.Runner() as runner:
-        house = House("http://127.0.0.1:1", url, runner.run, tmp_path)
+    with open_loop() as run:
+        house = House("http://127.0.0.1:1", url, run, tmp_path)
         accounts = [house.add("user", staff=True) for _ in range(2)]
         principals = []
         for account in accounts:
@@ -451,7 +448,7 @@ def test_of_two_staff_who_unmake_each_other_at_once_one_stays(
             ]
             return await asyncio.gather(*writes, return_exceptions=True)
 
-        outcomes = runner.run(both())
+        outcomes = run(both())
         # Whoever is not staff any more is not allowed; where both are asked as staff, the last is refused.
         assert sum(outcome is not None and not isinstance(outcome, LastStaff) for outcome in outcomes) == 1
         with pytest.raises(LastStaff):

@@ -49,7 +49,7 @@ def act(staff: Staff, account: Account, name: str, **fields: str) -> str:
 @pytest.mark.parametrize("kind", ["user", "client"])
 def test_a_search_finds_an_account_and_its_page_tells_of_it(house: House, staff: Staff, kind: str) -> None:
     account = house.add(kind)
-    house.sign_in(account, "Found/1.0")
+    house.enter(account, "Found/1.0")
 
     listed = staff.open(f"/admin/accounts/{kind}/?q={account.contact.replace('+', '%2B')}")
     page = staff.open(f"/admin/accounts/{kind}/{account.id}/").words
@@ -83,7 +83,7 @@ def test_a_name_that_turns_the_text_around_is_shut_in(house: House, staff: Staff
 @pytest.mark.parametrize("kind", ["user", "client"])
 def test_confirming_by_hand_lets_an_account_in(house: House, staff: Staff, kind: str) -> None:
     account = house.add(kind, confirmed=False)
-    device = house.sign_in(account)
+    device = house.enter(account)
 
     assert "The account is confirmed." in act(staff, account, "confirm", reason="seen the passport")
 
@@ -96,14 +96,14 @@ def test_confirming_by_hand_lets_an_account_in(house: House, staff: Staff, kind:
 @pytest.mark.parametrize("kind", ["user", "client"])
 def test_disabling_ends_every_session_and_enabling_lets_in_again(house: House, staff: Staff, kind: str) -> None:
     account = house.add(kind)
-    device = house.sign_in(account)
+    device = house.enter(account)
 
     assert "The account is disabled" in act(staff, account, "disable")
     assert house.ask("GET", f"/sessions/session-{kind}-l/", device).status_code == 403
     assert house.client.post(f"/auth/{kind}/token/", json=account.credentials).status_code == 401
 
     assert "The account is enabled again." in act(staff, account, "enable")
-    assert house.sign_in(account).access
+    assert house.enter(account).access
 
 
 def test_staff_and_viewers_are_made_and_unmade(house: House, staff: Staff) -> None:
@@ -241,7 +241,7 @@ def test_the_first_address_is_the_users(staff: Staff) -> None:
 def test_ending_all_of_an_account_begins_on_its_page(house: House, staff: Staff) -> None:
     account = house.add("client")
     for _ in range(3):
-        house.sign_in(account)
+        house.enter(account)
 
     links = staff.open(f"/admin/accounts/client/{account.id}/").links
     address = next(link for link in links if link.startswith("/admin/sessions/end/?kind="))
@@ -264,7 +264,7 @@ def find_link(house: House, account: Account) -> str:
 @pytest.mark.parametrize("kind", ["user", "client"])
 def test_the_link_sets_a_new_password_once_and_ends_every_session(house: House, staff: Staff, kind: str) -> None:
     account = house.add(kind)
-    device = house.sign_in(account)
+    device = house.enter(account)
     act(staff, account, "reset")
     address = find_link(house, account)
     with closing(Browser(house)) as browser:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
@@ -15,7 +14,7 @@ from sqlalchemy import Connection, select, update
 
 from models import clock
 from models.schema import CLIENT, CUTOFFS
-from tests.conftest import PASSWORD, Device, House, start_server
+from tests.conftest import PASSWORD, Device, House, open_house, start_server
 from tests.handlers.desks import Staff, staff_at
 
 ADDRESS = "/admin/emergency/"
@@ -26,10 +25,8 @@ def lone_house(request: pytest.FixtureRequest, make_url: Callable[[str], str], t
     """A server that no other test shares."""
     url = make_url(request.param)
     server = start_server(tmp_path, url)
-    with asyncio.Runner() as runner:
-        opened = House(server.address, url, runner.run, server.log)
+    with open_house(server, url) as opened:
         yield opened
-        opened.close()
     assert server.stop() == 0, server.log.read_text()
 
 
@@ -48,7 +45,7 @@ def send(staff: Staff, address: str, **fields: str) -> httpx.Response:
 
 def test_one_kind_then_everybody_is_signed_out_at_once(lone_house: House) -> None:
     house = lone_house
-    user, client = (house.sign_in(house.add(kind)) for kind in ("user", "client"))
+    user, client = (house.enter(house.add(kind)) for kind in ("user", "client"))
     with staff_at(house) as staff:
         shown = staff.open(f"{ADDRESS}?kind=client")
         assert "1 session ends: 1 client session." in shown.words
@@ -69,12 +66,12 @@ def test_one_kind_then_everybody_is_signed_out_at_once(lone_house: House) -> Non
         assert staff.get("/admin/").status_code == 303
         staff.sign_in(staff.account)
         assert staff.open("/admin/").words
-        assert is_in(house, house.sign_in(client.account))
+        assert is_in(house, house.enter(client.account))
 
 
 def test_only_what_was_started_before_a_time_ends(lone_house: House) -> None:
     house = lone_house
-    client = house.sign_in(house.add("client"))
+    client = house.enter(house.add("client"))
     with staff_at(house) as staff:
         address = f"{ADDRESS}?started_to=2020-01-01T00%3A00%3A00Z"
         shown = staff.open(address)
@@ -97,7 +94,7 @@ def test_only_what_was_started_before_a_time_ends(lone_house: House) -> None:
 def test_before_a_time_ends_what_is_older_and_no_cut_off_is_taken_back(lone_house: House) -> None:
     house, columns = lone_house, CLIENT.sessions.c
     account, at = house.add("client"), clock.now() - timedelta(hours=2)
-    before, then, after = (house.sign_in(account) for _ in range(3))
+    before, then, after = (house.enter(account) for _ in range(3))
 
     def age(db: Connection) -> None:
         for device, hours in ((before, -1), (then, 0), (after, 1)):
@@ -121,11 +118,11 @@ def test_before_a_time_ends_what_is_older_and_no_cut_off_is_taken_back(lone_hous
         assert send(staff, address + "2100-01-01T00%3A00%3A00Z").status_code == 303
         assert house.read(read) <= clock.now()
         assert not any(is_in(house, device) for device in (then, after))
-        assert is_in(house, house.sign_in(account))
+        assert is_in(house, house.enter(account))
 
 
 def test_without_the_word_and_the_password_nothing_happens(house: House) -> None:
-    client = house.sign_in(house.add("client"))
+    client = house.enter(house.add("client"))
     with staff_at(house) as staff:
         for fields, field in (
             ({"word": "end it", "password": PASSWORD}, "word"),

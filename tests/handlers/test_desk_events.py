@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import io
 import json
@@ -22,7 +21,7 @@ from handlers.pages import render_icon
 from models import clock
 from models.events import Cause, Type
 from models.schema import EVENTS, USERS
-from tests.conftest import Account, House, Server, start_server, wait_until
+from tests.conftest import Account, House, Server, open_house, start_server, wait_until
 from tests.handlers.desks import Staff, staff_at
 
 
@@ -41,7 +40,7 @@ def of(account: Account) -> str:
 @pytest.mark.parametrize("kind", ["user", "client"])
 def test_each_event_is_a_sentence_that_says_who_did_it_to_whom(house: House, staff: Staff, kind: str) -> None:
     account = house.add(kind, confirmed=False)
-    house.sign_in(account, "Spoken/1.0")
+    house.enter(account, "Spoken/1.0")
     page = f"/admin/accounts/{kind}/{account.id}/"
     staff.send(page, f"{page}disable/", reason="left the firm")
 
@@ -55,8 +54,8 @@ def test_each_event_is_a_sentence_that_says_who_did_it_to_whom(house: House, sta
 
 def test_filters_combine(house: House, staff: Staff) -> None:
     account = house.add("user")
-    device = house.sign_in(account, "Combined/1.0")
-    house.sign_in(account, "Combined/2.0")
+    device = house.enter(account, "Combined/1.0")
+    house.enter(account, "Combined/2.0")
     house.ask("DELETE", "/sessions/session-user-d/", device)
 
     ends = staff.open(f"/admin/events/?type=ended&cause=signed_out&{of(account)}&session={device.session}")
@@ -71,7 +70,7 @@ def test_filters_combine(house: House, staff: Staff) -> None:
 def test_a_long_log_goes_on_page_by_page_each_event_once(house: House, staff: Staff) -> None:
     account = house.add("client")
     for _ in range(6):
-        house.sign_in(account)
+        house.enter(account)
 
     seen: list[str] = []
     address: str | None = f"/admin/events/?{of(account)}&limit=3"
@@ -87,8 +86,8 @@ def test_a_long_log_goes_on_page_by_page_each_event_once(house: House, staff: St
 
 def test_the_view_can_be_taken_away_as_csv_and_as_json_lines(house: House, staff: Staff) -> None:
     account = house.add("client")
-    house.sign_in(account, "=HYPERLINK(1)")
-    house.sign_in(account, "Mozilla; =cmd|'/C calc'!A0;-x")
+    house.enter(account, "=HYPERLINK(1)")
+    house.enter(account, "Mozilla; =cmd|'/C calc'!A0;-x")
     links = staff.open(f"/admin/events/?{of(account)}").links
     as_csv, as_jsonl = (staff.get(next(link for link in links if f"/{form}/" in link)) for form in ("csv", "jsonl"))
 
@@ -130,8 +129,7 @@ def fill_log(db: Connection) -> None:
 def taking_slowly(tmp_path: Path, url: str, version: str = "1.1") -> Iterator[tuple[Server, House, socket.socket]]:
     """A server of its own, and a connection that has begun to take the whole log from it."""
     server = start_server(tmp_path, url, SESSIONS_SERVER__REQUEST_SECONDS="4", SESSIONS_SERVER__SHUTDOWN_SECONDS="20")
-    with asyncio.Runner() as runner, socket.socket() as taking:
-        house = House(server.address, url, runner.run, server.log)
+    with open_house(server, url) as house, socket.socket() as taking:
         house.write(fill_log)
         with staff_at(house) as browser:
             assert browser.get("/admin/").status_code == 200
@@ -145,7 +143,6 @@ def taking_slowly(tmp_path: Path, url: str, version: str = "1.1") -> Iterator[tu
         # Longer than any request may take before it is answered.
         time.sleep(5.5)
         yield server, house, taking
-        house.close()
     if server.process.poll() is None:
         server.stop()
     assert server.process.returncode == 0, server.log.read_text()

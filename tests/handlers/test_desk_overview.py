@@ -37,7 +37,7 @@ def test_a_sign_in_a_refusal_and_an_end_are_counted_at_once(house: House, staff:
     before = {label: count(staff.get("/admin/").text, label) for label in labels}
 
     account = house.add("client")
-    first, _ = (house.sign_in(account, f"Counted{number}/1.0") for number in range(2))
+    first, _ = (house.enter(account, f"Counted{number}/1.0") for number in range(2))
     house.client.post("/auth/client/token/", json=account.credentials | {"password": "not this one"})
     house.ask("DELETE", "/sessions/session-client-d/", first)
     page = staff.get("/admin/").text
@@ -133,12 +133,13 @@ def test_the_last_day_of_a_chart_is_today_wherever_it_is_read(staff: Staff, zone
     assert re.findall(r'<th scope="row">([^<]+)<', table)[:2] == ["today", "yesterday"]
 
 
+@pytest.mark.long
 def test_the_stream_tells_of_anybody_s_sign_in_but_not_whose(house: House, staff: Staff) -> None:
     with staff.client.stream("GET", "/admin/live/") as answer:
         lines = answer.iter_lines()
         heard = [next(lines) for _ in range(3)]
         assert "event: device" in heard
-        house.sign_in(house.add("client"), "Loud/1.0")
+        house.enter(house.add("client"), "Loud/1.0")
         heard = []
         while "event: device" not in heard:
             heard.append(next(lines))
@@ -148,7 +149,7 @@ def test_the_stream_tells_of_anybody_s_sign_in_but_not_whose(house: House, staff
 
 @pytest.mark.parametrize("role", ["staff", "viewer"])
 def test_the_stream_closes_where_the_role_of_whoever_listens_is_taken(house: House, staff: Staff, role: str) -> None:
-    boss = house.sign_in(staff.account)
+    boss = house.enter(staff.account)
     with staff_at(house) as other:
         address = f"/accounts/user/{other.account.id}/"
         if role == "viewer":

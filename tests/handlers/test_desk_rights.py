@@ -91,7 +91,7 @@ def callers(house: House) -> Iterator[dict[str, Caller]]:
 def target(house: House) -> tuple[Account, int]:
     """An account, and the id of a session of it, that nothing happens to."""
     account = house.add("user")
-    return account, house.sign_in(account, "Target/1.0").session
+    return account, house.enter(account, "Target/1.0").session
 
 
 @pytest.mark.parametrize("address", PAGES)

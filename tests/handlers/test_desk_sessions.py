@@ -35,7 +35,7 @@ def agent() -> str:
 
 
 def test_both_kinds_stand_in_one_list_or_apart(house: House, staff: Staff, agent: str) -> None:
-    user, client = (house.sign_in(house.add(kind), agent).session for kind in ("user", "client"))
+    user, client = (house.enter(house.add(kind), agent).session for kind in ("user", "client"))
 
     both = staff.get(f"/admin/sessions/?device={quote(agent)}").text
     users = staff.get(f"/admin/sessions/?kind=user&device={quote(agent, safe='')}", follow_redirects=True).text
@@ -47,8 +47,8 @@ def test_both_kinds_stand_in_one_list_or_apart(house: House, staff: Staff, agent
 
 def test_filters_combine_and_each_can_be_taken_away(house: House, staff: Staff, agent: str) -> None:
     account = house.add("user")
-    device = house.sign_in(account, agent)
-    house.sign_in(house.add("user"), agent)
+    device = house.enter(account, agent)
+    house.enter(house.add("user"), agent)
     address = f"/admin/sessions/?kind=user&account={account.id}&ip=127.0.0.0%2F8&started_from=2020-01-01&device={agent}"
 
     answer = staff.get(address, follow_redirects=True)
@@ -62,7 +62,7 @@ def test_filters_combine_and_each_can_be_taken_away(house: House, staff: Staff, 
 
 def test_a_search_finds_by_phone_as_it_begins(house: House, staff: Staff) -> None:
     account = house.add("client")
-    device = house.sign_in(account)
+    device = house.enter(account)
 
     answer = staff.get("/admin/sessions/", params={"q": account.contact})
 
@@ -89,7 +89,7 @@ def test_a_long_list_goes_on_page_by_page_and_back_each_session_once(
     made = []
     for number in range(7):
         account = house.add("user" if number % 2 else "client")
-        made.append(f"{account.kind}-{house.sign_in(account, agent).session}")
+        made.append(f"{account.kind}-{house.enter(account, agent).session}")
 
     seen: list[list[str]] = []
     back = None
@@ -157,7 +157,7 @@ def test_nothing_that_matches_is_told_in_words(staff: Staff) -> None:
 
 def test_one_session_has_a_page_with_its_history(house: House, staff: Staff, agent: str) -> None:
     account = house.add("client")
-    device = house.sign_in(account, agent)
+    device = house.enter(account, agent)
 
     page = staff.open(f"/admin/sessions/client/{device.session}/")
 
@@ -180,8 +180,8 @@ def end(house: House, staff: Staff, address: str, **fields: str) -> tuple[str, P
 
 def test_the_picked_ones_end_and_no_other_with_the_reason_in_the_log(house: House, staff: Staff, agent: str) -> None:
     user, client, other = house.add("user"), house.add("client"), house.add("user")
-    picked = [house.sign_in(user, agent), house.sign_in(client, agent)]
-    stays = house.sign_in(other, agent)
+    picked = [house.enter(user, agent), house.enter(client, agent)]
+    stays = house.enter(other, agent)
     ids = "&".join(f"session={device.account.kind}-{device.session}" for device in picked)
 
     shown = staff.open(f"/admin/sessions/end/?{ids}")
@@ -200,7 +200,7 @@ def test_the_picked_ones_end_and_no_other_with_the_reason_in_the_log(house: Hous
 def test_whoever_does_not_end_them_comes_back_to_the_list_with_its_filters(
     house: House, staff: Staff, agent: str
 ) -> None:
-    device = house.sign_in(house.add("client"), agent)
+    device = house.enter(house.add("client"), agent)
     back = f"/admin/sessions/?{urlencode({'device': agent, 'sort': 'seen'})}"
     none = staff.open(back).form("/admin/sessions/end/")
     asked = f"/admin/sessions/end/?{urlencode(none | {'session': f'client-{device.session}'})}"
@@ -215,7 +215,7 @@ def test_whoever_does_not_end_them_comes_back_to_the_list_with_its_filters(
 
 def test_all_that_match_end_and_who_signs_in_meanwhile_stays(house: House, staff: Staff, agent: str) -> None:
     for _ in range(5):
-        house.sign_in(house.add("client"), agent)
+        house.enter(house.add("client"), agent)
     address = f"/admin/sessions/end/?device={agent}"
 
     shown = staff.open(address)
@@ -230,7 +230,7 @@ def test_all_that_match_end_and_who_signs_in_meanwhile_stays(house: House, staff
 
 
 def test_what_has_ended_already_is_told(house: House, staff: Staff, agent: str) -> None:
-    device = house.sign_in(house.add("user"), agent)
+    device = house.enter(house.add("user"), agent)
     address = f"/admin/sessions/end/?session=user-{device.session}"
     shown = staff.open(address)
     house.ask("DELETE", "/sessions/session-user-d/", device)
@@ -257,12 +257,12 @@ def test_nothing_picked_is_not_all_and_too_much_is_told(staff: Staff, count: int
 
 
 def test_of_a_device_that_says_nothing_no_others_are_offered(house: House, staff: Staff) -> None:
-    device = house.sign_in(house.add("user"), "")
+    device = house.enter(house.add("user"), "")
     assert "same user agent" not in staff.open(f"/admin/sessions/user/{device.session}/").words
 
 
 def test_ending_asks_for_the_password_where_it_was_given_a_while_ago(house: House, staff: Staff, agent: str) -> None:
-    device = house.sign_in(house.add("user"), agent)
+    device = house.enter(house.add("user"), agent)
     with staff_at(house) as other:
         address = f"/admin/sessions/end/?session=user-{device.session}"
         shown = other.open(address)

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, func, select
 from models import accounts, clock, codes
 from models.passwords import MOST_WAITING, Passwords
 from models.schema import CODES, GUESSES, KINDS
-from tests.conftest import KEY_SET, NO_TLS, PASSWORD, Account, Device, House, start_server, wait_until
+from tests.conftest import KEY_SET, NO_TLS, PASSWORD, Account, Device, House, open_house, start_server, wait_until
 from tests.handlers.browsers import Browser, Page
 
 TRIES = 3
@@ -33,10 +33,8 @@ def gate(
     settings = {f"SESSIONS_GUESSES__{name.upper()}": str(value) for name, value in limits.items()}
     proxies = {"SESSIONS_SERVER__TRUSTED_PROXIES": '["127.0.0.1/32"]'}
     server = start_server(tmp_path_factory.mktemp("server"), url, **settings, **proxies)
-    with asyncio.Runner() as runner:
-        opened = House(server.address, url, runner.run, server.log)
+    with open_house(server, url) as opened:
         yield opened
-        opened.close()
     assert server.stop() == 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import re
@@ -19,7 +18,7 @@ from tornado import web
 from handlers import ROUTES
 from handlers.live import MOST_OF_ACCOUNT, MOST_OF_SESSION
 from handlers.requests import label, shown
-from tests.conftest import NO_TLS, Device, House, start_server, wait_until
+from tests.conftest import NO_TLS, Device, House, open_house, start_server, wait_until
 
 SITE = "https://sessions.example.com"
 ORIGIN = "https://app.example.com"
@@ -39,10 +38,8 @@ def strict(make_url: Callable[[str], str], tmp_path_factory: pytest.TempPathFact
                                                    for name, value in settings.items()},
         SESSIONS_LOG__FORMAT="json",
     )  # fmt: skip
-    with asyncio.Runner() as runner:
-        opened = House(server.address, url, runner.run, server.log)
+    with open_house(server, url) as opened:
         yield opened
-        opened.close()
     assert server.stop() == 0
 
 
@@ -267,7 +264,7 @@ def test_each_answer_has_an_id_that_is_in_the_log_too(strict: House) -> None:
 
 
 def test_no_name_is_as_long_as_a_page(house: House) -> None:
-    device = house.sign_in(house.add("user"))
+    device = house.enter(house.add("user"))
     answer = house.ask("GET", "/sessions/session-user-l/", device, headers={"Host": "h" * 300})
     assert answer.status_code == 421
 
@@ -280,7 +277,7 @@ def test_methods_that_somebody_made_up_are_one_in_the_metrics(house: House) -> N
 
 
 def test_the_metrics_tell_a_page_from_what_a_program_asks(house: House) -> None:
-    staff = house.sign_in(house.add("user", staff=True))
+    staff = house.enter(house.add("user", staff=True))
     for path in ("/sessions/session-user-l/", "/sessions/", "/admin/sessions/"):
         house.ask("GET", path, staff)
 
@@ -296,14 +293,14 @@ def test_each_handler_has_a_name_of_its_own_in_the_metrics() -> None:
 
 
 def test_a_session_has_so_many_streams_and_no_more(house: House) -> None:
-    device = house.sign_in(house.add("user"))
+    device = house.enter(house.add("user"))
     with contextlib.ExitStack() as stack:
         answers = [
             stack.enter_context(house.client.stream("GET", "/sessions/live/", headers=device.headers))
             for _ in range(MOST_OF_SESSION + 1)
         ]
         assert [answer.status_code for answer in answers] == [200] * MOST_OF_SESSION + [429]
-        other = house.sign_in(device.account)
+        other = house.enter(device.account)
         with house.client.stream("GET", "/sessions/live/", headers=other.headers) as answer:
             assert answer.status_code == 200
 
@@ -322,7 +319,7 @@ def open_stream(house: House, device: Device) -> tuple[socket.socket, bytes]:
 
 def test_an_account_has_so_many_streams_and_no_more(house: House) -> None:
     account = house.add("client")
-    devices = [house.sign_in(account) for _ in range(MOST_OF_ACCOUNT // MOST_OF_SESSION + 1)]
+    devices = [house.enter(account) for _ in range(MOST_OF_ACCOUNT // MOST_OF_SESSION + 1)]
     with contextlib.ExitStack() as stack:
         for device in devices[1:]:
             for _ in range(MOST_OF_SESSION):
@@ -332,7 +329,7 @@ def test_an_account_has_so_many_streams_and_no_more(house: House) -> None:
         answer = house.ask("GET", "/sessions/live/", devices[0])
         assert (answer.status_code, answer.headers["Retry-After"]) == (429, "60")
         assert answer.json() == {"detail": f"This account has {MOST_OF_ACCOUNT} streams open already."}
-        connection, begun = open_stream(house, house.sign_in(house.add("client")))
+        connection, begun = open_stream(house, house.enter(house.add("client")))
         connection.close()
         assert begun.startswith(b"HTTP/1.1 200 ")
 
@@ -362,7 +359,7 @@ def test_streams_leave_half_of_the_connections_to_those_who_ask(strict: House) -
 
 
 def test_asking_for_the_headers_of_a_stream_opens_none(house: House) -> None:
-    device = house.sign_in(house.add("user"))
+    device = house.enter(house.add("user"))
     answer = house.ask("HEAD", "/sessions/live/", device)
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/event-stream")
 

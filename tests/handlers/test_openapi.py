@@ -146,7 +146,7 @@ def test_every_link_of_an_answer_leads_to_what_it_names(house: House, kind: str)
     for path, method in ((f"/auth/{kind}/token/", "post"), (f"/sessions/session-{kind}-l/", "get")):
         links = DOCUMENT["paths"][path][method]["responses"]["200"]["links"]
         for link in links.values():
-            device = house.sign_in(account)
+            device = house.enter(account)
             body = {} if method == "get" else {"json": account.credentials}
             answer = house.ask(method.upper(), path, device, **body).json()
             next_method, address = by_id[link["operationId"]]

@@ -43,7 +43,7 @@ def other(house: House) -> Iterator[Browser]:
     opened.close()
 
 
-def sign_in(house: House, browser: Browser, kind: str) -> Account:
+def enter(house: House, browser: Browser, kind: str) -> Account:
     """A new account, signed in."""
     account = house.add(kind)
     browser.enter(account)
@@ -103,7 +103,7 @@ def bomb(picture: bytes) -> bytes:
 
 @each_kind
 def test_fields_are_kept_and_shown(house: House, browser: Browser, kind: str) -> None:
-    account = sign_in(house, browser, kind)
+    account = enter(house, browser, kind)
     typed = {"name": " Ada ", "surname": "O’<script>", "patronymic": "Иванова", "address": "1, Main St."}
     assert browser.send("/account/", "/account/fields/", **typed).headers["Location"] == "/account/"
     form = browser.open("/account/").form("/account/fields/")
@@ -116,7 +116,7 @@ def test_fields_are_kept_and_shown(house: House, browser: Browser, kind: str) ->
 
 @each_kind
 def test_fields_that_can_not_be_kept_are_told_at_their_place(house: House, browser: Browser, kind: str) -> None:
-    sign_in(house, browser, kind)
+    enter(house, browser, kind)
     for bad in ("x" * 10_000, "a\u202eb"):
         answer = browser.send("/account/", "/account/fields/", name=bad, surname="Kept")
         page = Page(answer.text)
@@ -126,7 +126,7 @@ def test_fields_that_can_not_be_kept_are_told_at_their_place(house: House, brows
 
 @each_kind
 def test_a_new_phone_replaces_the_old_one_once_it_is_proved(house: House, browser: Browser, kind: str) -> None:
-    account, phone = sign_in(house, browser, kind), new_phone()
+    account, phone = enter(house, browser, kind), new_phone()
     assert browser.send("/account/", "/account/phone/", value=phone).headers["Location"] == "/account/"
     assert row(house, account)["phone"] == account.contact
     again = browser.send("/account/", "/account/phone/", value=phone)
@@ -145,7 +145,7 @@ def test_a_new_phone_replaces_the_old_one_once_it_is_proved(house: House, browse
 
 
 def test_a_contact_that_another_account_has_is_told(house: House, browser: Browser) -> None:
-    account, other = sign_in(house, browser, "user"), house.add("user")
+    account, other = enter(house, browser, "user"), house.add("user")
     answer = browser.send("/account/", "/account/phone/", value=other.contact)
     assert "Another account has it" in answer.text
     for name, bad in (("phone", "12"), ("email", "a@b"), ("email", "")):
@@ -155,7 +155,7 @@ def test_a_contact_that_another_account_has_is_told(house: House, browser: Brows
 
 
 def test_a_contact_that_was_taken_while_its_code_was_on_the_way_is_told(house: House, browser: Browser) -> None:
-    sign_in(house, browser, "user")
+    enter(house, browser, "user")
     email = f"late{next(_numbers)}@example.com"
     browser.send("/account/", "/account/email/", value=email)
     code = read_code(house, email)
@@ -165,7 +165,7 @@ def test_a_contact_that_was_taken_while_its_code_was_on_the_way_is_told(house: H
 
 
 def test_a_client_has_no_email(house: House, browser: Browser) -> None:
-    sign_in(house, browser, "client")
+    enter(house, browser, "client")
     form = browser.open("/account/").form("/account/fields/")
     assert browser.post("/account/email/", form | {"value": "a@example.com"}).status_code == 404
 
@@ -179,7 +179,7 @@ def confirm(house: House, account: Account, **values: str | bool) -> None:
 def test_a_contact_is_taken_away_where_another_is_confirmed(
     house: House, browser: Browser, taken: str, other: str
 ) -> None:
-    account = sign_in(house, browser, "user")
+    account = enter(house, browser, "user")
     email = f"spare{next(_numbers)}@example.com"
     confirm(house, account, email=email, confirmed_email=True, confirmed_phone=True)
     grow_old(house, account)
@@ -197,7 +197,7 @@ def test_a_contact_is_taken_away_where_another_is_confirmed(
 
 @each_kind
 def test_the_last_confirmed_contact_stays(house: House, browser: Browser, kind: str) -> None:
-    account = sign_in(house, browser, kind)
+    account = enter(house, browser, kind)
     confirm(house, account, confirmed_phone=True)
     if kind == "user":
         confirm(house, account, email=f"unsure{next(_numbers)}@example.com")
@@ -209,7 +209,7 @@ def test_the_last_confirmed_contact_stays(house: House, browser: Browser, kind: 
 
 
 def test_what_was_sent_to_a_contact_is_worth_nothing_once_it_is_taken_away(house: House, browser: Browser) -> None:
-    account = sign_in(house, browser, "user")
+    account = enter(house, browser, "user")
     confirm(house, account, email=f"lost{next(_numbers)}@example.com", confirmed_email=True, confirmed_phone=True)
     browser.send("/reset/", identity=account.contact)
     code, new = read_code(house, account.contact), "another harbour at dawn"
@@ -221,7 +221,7 @@ def test_what_was_sent_to_a_contact_is_worth_nothing_once_it_is_taken_away(house
 
 @each_kind
 def test_a_new_password_ends_every_other_session(house: House, browser: Browser, other: Browser, kind: str) -> None:
-    account, new = sign_in(house, browser, kind), "another harbour at dawn"
+    account, new = enter(house, browser, kind), "another harbour at dawn"
     other.enter(account)
     wrong = browser.send("/account/", "/account/password/", password="wrong", new_password=new)
     assert Page(wrong.text).invalid == ["password"]
@@ -239,7 +239,7 @@ def test_a_new_password_ends_every_other_session(house: House, browser: Browser,
 
 @each_kind
 def test_a_picture_is_made_anew_and_is_the_image_of_the_json(house: House, browser: Browser, kind: str) -> None:
-    account = sign_in(house, browser, kind)
+    account = enter(house, browser, kind)
     exif = Image.Exif()
     exif[0x010E] = "a secret place"
     made = io.BytesIO()
@@ -266,7 +266,7 @@ def test_a_picture_is_made_anew_and_is_the_image_of_the_json(house: House, brows
 
 
 def test_what_is_no_picture_is_told(house: House, browser: Browser) -> None:
-    account = sign_in(house, browser, "user")
+    account = enter(house, browser, "user")
     form = browser.open("/account/").form("/account/picture/")
     whole = png()
     gif = io.BytesIO()
@@ -294,7 +294,7 @@ def test_what_is_no_picture_is_told(house: House, browser: Browser) -> None:
 
 @pytest.mark.parametrize("mode", ["RGBA", "P", "L", "1", "LA", "I;16"])
 def test_pictures_of_every_make_are_taken(house: House, browser: Browser, mode: str) -> None:
-    sign_in(house, browser, "user")
+    enter(house, browser, "user")
     form = browser.open("/account/").form("/account/picture/")
     made = io.BytesIO()
     Image.new(mode, (30, 500)).save(made, "PNG")
@@ -304,7 +304,7 @@ def test_pictures_of_every_make_are_taken(house: House, browser: Browser, mode: 
 
 @each_kind
 def test_the_download_holds_everything_but_what_signs_in(house: House, browser: Browser, kind: str) -> None:
-    account = sign_in(house, browser, kind)
+    account = enter(house, browser, kind)
     answer = browser.get("/account/download/")
     assert answer.status_code == 200, answer.text
     assert answer.headers["Content-Disposition"] == f'attachment; filename="sessions-{kind}-{account.id}.json"'
@@ -321,7 +321,7 @@ def test_the_download_holds_everything_but_what_signs_in(house: House, browser: 
 def test_ending_asks_for_the_password_again_and_the_act_follows(
     house: House, browser: Browser, other: Browser, kind: str
 ) -> None:
-    account = sign_in(house, browser, kind)
+    account = enter(house, browser, kind)
     other.enter(account)
     form = browser.open("/account/").form("/account/fields/")
     grow_old(house, account)
@@ -340,7 +340,7 @@ def test_ending_asks_for_the_password_again_and_the_act_follows(
 
 
 def test_the_prompt_keeps_the_fields_of_the_form(house: House, browser: Browser) -> None:
-    account, phone = sign_in(house, browser, "user"), new_phone()
+    account, phone = enter(house, browser, "user"), new_phone()
     grow_old(house, account)
     prompt = browser.send("/account/", "/account/phone/", value=phone)
     asked = Page(prompt.text).form("/account/phone/")
@@ -352,7 +352,7 @@ def test_the_prompt_keeps_the_fields_of_the_form(house: House, browser: Browser)
 
 
 def test_a_letter_is_plain_text_and_a_page_escapes_it_once(house: House, browser: Browser) -> None:
-    account = sign_in(house, browser, "user")
+    account = enter(house, browser, "user")
     evil = {"User-Agent": "(https://evil.example/x\u202e".encode()}
     body = account.credentials | {"device_id": "evil"}
     assert house.client.post("/auth/user/token/", json=body, headers=evil).status_code == 200  # type: ignore[arg-type]
@@ -370,8 +370,8 @@ def test_a_letter_is_plain_text_and_a_page_escapes_it_once(house: House, browser
 def test_a_link_ends_no_other_session_that_has_its_id_since_a_restore(
     house: House, browser: Browser, other: Browser, kind: str
 ) -> None:
-    account = sign_in(house, browser, kind)
-    other.enter(account)
+    account = enter(house, browser, kind)
+    assert other.sign_in(account).status_code == 303
     link = end_link(house, account)
     later = text(f"UPDATE {kind}_sessions SET created_at = created_at + 1 WHERE account_id = {account.id}")
     house.write(lambda db: db.execute(later))
@@ -381,7 +381,7 @@ def test_a_link_ends_no_other_session_that_has_its_id_since_a_restore(
 
 @each_kind
 def test_ending_this_device_asks_nothing(house: House, browser: Browser, kind: str) -> None:
-    account = sign_in(house, browser, kind)
+    account = enter(house, browser, kind)
     grow_old(house, account)
     assert browser.post("/sign-out/").headers["Location"] == "/sign-in/"
     assert live(house, account) == 0
@@ -399,10 +399,10 @@ def end_link(house: House, account: Account) -> str:
 def test_a_new_device_is_told_with_a_link_that_ends_it_once(
     house: House, browser: Browser, other: Browser, kind: str
 ) -> None:
-    account = sign_in(house, browser, kind)
-    browser.enter(account)
+    account = enter(house, browser, kind)
+    assert browser.sign_in(account).status_code == 303
     assert not letters(house, account.contact)
-    other.enter(account)
+    assert other.sign_in(account).status_code == 303
     link = end_link(house, account)
     stranger = Browser(house)
     assert "Was this not you?" in stranger.open(link).words
@@ -420,8 +420,8 @@ def test_a_new_device_is_told_with_a_link_that_ends_it_once(
 
 @each_kind
 def test_the_link_of_a_user_ends_no_client(house: House, browser: Browser, other: Browser, kind: str) -> None:
-    account = sign_in(house, browser, kind)
-    other.enter(account)
+    account = enter(house, browser, kind)
+    assert other.sign_in(account).status_code == 303
     link = end_link(house, account)
     swapped = link.replace("user", "x").replace("client", "user").replace("x-", "client-")
     assert browser.get(swapped).status_code == 404
@@ -429,24 +429,24 @@ def test_the_link_of_a_user_ends_no_client(house: House, browser: Browser, other
 
 @each_kind
 def test_programs_are_told_too_and_a_device_once_known_is_not(house: House, browser: Browser, kind: str) -> None:
-    account = sign_in(house, browser, kind)
+    account = enter(house, browser, kind)
     house.sign_in(account, "program/1", device_id="a till")
     wait_until(lambda: len(letters(house, account.contact)) == 1)
     house.sign_in(account, "program/2", device_id="a till")
-    browser.enter(account)
+    assert browser.sign_in(account).status_code == 303
     house.sign_in(account, "program/1", device_id="another till")
     wait_until(lambda: len(letters(house, account.contact)) == 2)
 
 
 @each_kind
 def test_an_account_that_wants_no_messages_gets_none(house: House, browser: Browser, other: Browser, kind: str) -> None:
-    account = sign_in(house, browser, kind)
+    account = enter(house, browser, kind)
     form = browser.open("/account/").form("/account/telling/")
     assert form.pop("tells_new_devices") == "on"
     assert browser.post("/account/telling/", form).headers["Location"] == "/account/"
-    other.enter(account)
+    assert other.sign_in(account).status_code == 303
     last = house.add(kind)
-    other.enter(last)
+    assert other.sign_in(last).status_code == 303
     house.sign_in(last, "program/1")
     wait_until(lambda: letters(house, last.contact))
     assert not letters(house, account.contact)
@@ -456,15 +456,16 @@ def test_an_account_that_wants_no_messages_gets_none(house: House, browser: Brow
 
 def test_the_message_is_in_the_owners_language_and_not_in_the_strangers(house: House, other: Browser) -> None:
     browser = Browser(house, **{"Accept-Language": "ru"})
-    account = sign_in(house, browser, "user")
-    other.enter(account)
+    account = house.add("user")
+    assert browser.sign_in(account).status_code == 303
+    assert other.sign_in(account).status_code == 303
     wait_until(lambda: letters(house, account.contact))
     assert row(house, account)["language"] == "ru"
     browser.close()
 
 
 def test_the_message_leads_to_no_place_that_a_stranger_named(house: House, browser: Browser) -> None:
-    account = sign_in(house, browser, "user")
+    account = enter(house, browser, "user")
     body = account.credentials | {"device_id": "another"}
     assert house.client.post("/auth/user/token/", json=body, headers={"Host": "evil.example"}).status_code == 200
     (letter,) = wait_until(lambda: letters(house, account.contact))
@@ -474,7 +475,7 @@ def test_the_message_leads_to_no_place_that_a_stranger_named(house: House, brows
 
 @each_kind
 def test_turning_the_messages_off_asks_for_the_password(house: House, browser: Browser, kind: str) -> None:
-    account = sign_in(house, browser, kind)
+    account = enter(house, browser, kind)
     grow_old(house, account)
     form = browser.open("/account/").form("/account/telling/")
     del form["tells_new_devices"]
@@ -492,7 +493,7 @@ def test_what_was_sent_for_a_new_password_is_void_once_the_password_or_the_conta
     of = KINDS["user"]
 
     def sent() -> tuple[Account, str]:
-        account = sign_in(house, browser, "user")
+        account = enter(house, browser, "user")
         house.write(codes.make, KEY_SET, of, account.id, "reset phone", AccountSettings(), clock.now())
         return account, house.write(codes.make_link, KEY_SET, of, account.id, clock.now())
 
@@ -523,7 +524,7 @@ def read_letters(house: House, account: Account, count: int) -> list[str]:
 
 
 def test_the_message_leads_to_no_port_but_the_server_s(house: House, browser: Browser) -> None:
-    account = sign_in(house, browser, "user")
+    account = enter(house, browser, "user")
     for number, (host, leads) in enumerate(
         (("127.0.0.1:1", False), ("localhost:1", False), (f"localhost:{house.client.base_url.port}", True))
     ):
@@ -533,7 +534,7 @@ def test_the_message_leads_to_no_port_but_the_server_s(house: House, browser: Br
 
 
 def test_a_picture_of_several_is_taken_by_its_first(house: House, browser: Browser) -> None:
-    account, made = sign_in(house, browser, "user"), io.BytesIO()
+    account, made = enter(house, browser, "user"), io.BytesIO()
     first, second = Image.new("RGB", (400, 300), "red"), Image.new("RGB", (40, 30), "blue")
     # As telephones write them: a JPEG with a smaller picture after it.
     first.save(made, "MPO", save_all=True, append_images=[second])

@@ -28,7 +28,7 @@ def test_it_tells_sign_ins_ends_and_refusals(house: House, browser: Browser, kin
     account = house.add(kind)
     browser.sign_in(account, password="not this one")
     browser.enter(account)
-    other = house.sign_in(account, "Thing/1.0")
+    other = house.enter(account, "Thing/1.0")
     browser.send("/devices/", f"/devices/{other.session}/end/")
 
     page = browser.open("/activity/").words
@@ -43,8 +43,8 @@ def test_of_staff_who_did_something_an_account_learns_neither_who_nor_from_where
 ) -> None:
     account = house.add("user")
     browser.enter(account)
-    mine, others = house.sign_in(account), house.sign_in(account)
-    staff = house.sign_in(house.add("user", staff=True))
+    mine, others = house.enter(account), house.enter(account)
+    staff = house.enter(house.add("user", staff=True))
     assert house.ask("DELETE", f"/sessions/session-user-d/{others.session}/", staff).status_code == 204
     browser.send("/devices/", f"/devices/{mine.session}/end/")
 
@@ -58,7 +58,7 @@ def test_of_staff_who_did_something_an_account_learns_neither_who_nor_from_where
 
 
 def test_another_account_s_events_are_not_told(house: House, browser: Browser) -> None:
-    house.sign_in(house.add("user"), "Strange/1.0")
+    house.enter(house.add("user"), "Strange/1.0")
     browser.enter(house.add("user"))
 
     assert "Strange" not in browser.open("/activity/").words
@@ -67,7 +67,7 @@ def test_another_account_s_events_are_not_told(house: House, browser: Browser) -
 def test_a_long_history_is_told_page_by_page_each_event_once(house: House, browser: Browser) -> None:
     account = house.add("client")
     for _ in range(MOST_ON_A_PAGE):
-        house.sign_in(account)
+        house.enter(account)
     browser.enter(account)
 
     seen: list[str] = []

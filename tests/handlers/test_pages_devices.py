@@ -48,7 +48,7 @@ def forget_password(house: House, account: Account) -> None:
 @pytest.mark.parametrize("kind", KIND_NAMES)
 def test_it_shows_this_device_first_and_a_way_to_end_each_other(house: House, browser: Browser, kind: str) -> None:
     account = sign_in(house, browser, kind)
-    other = house.sign_in(account, "curl/8.5.0")
+    other = house.enter(account, "curl/8.5.0")
 
     page = browser.get("/devices/").text
 
@@ -62,7 +62,7 @@ def test_a_device_that_is_ended_is_told_by_name_and_can_do_nothing_more(
     house: House, browser: Browser, kind: str
 ) -> None:
     account = sign_in(house, browser, kind)
-    other = house.sign_in(account, "Thing/1.0")
+    other = house.enter(account, "Thing/1.0")
     browser.send(f"/devices/{other.session}/", name="Kitchen <b>")
 
     answer = browser.send("/devices/", f"/devices/{other.session}/end/")
@@ -77,7 +77,7 @@ def test_a_device_that_is_ended_is_told_by_name_and_can_do_nothing_more(
 
 def test_ending_another_device_asks_for_the_password_when_it_was_given_long_ago(house: House, browser: Browser) -> None:
     account = sign_in(house, browser, "user")
-    other = house.sign_in(account)
+    other = house.enter(account)
     forget_password(house, account)
     address = f"/devices/{other.session}/end/"
 
@@ -97,7 +97,7 @@ def test_ending_another_device_asks_for_the_password_when_it_was_given_long_ago(
 
 def test_a_thief_without_the_password_ends_nothing(house: House, browser: Browser) -> None:
     account = sign_in(house, browser, "client")
-    other = house.sign_in(account)
+    other = house.enter(account)
     forget_password(house, account)
 
     assert browser.send("/devices/", f"/devices/{other.session}/end/").status_code == 200
@@ -122,7 +122,7 @@ def test_ending_this_device_is_signing_out_and_asks_nothing(house: House, browse
 @pytest.mark.parametrize("kind", KIND_NAMES)
 def test_ending_all_others_leaves_this_one(house: House, browser: Browser, kind: str) -> None:
     account = sign_in(house, browser, kind)
-    others = [house.sign_in(account, f"Thing/{number}") for number in range(3)]
+    others = [house.enter(account, f"Thing/{number}") for number in range(3)]
 
     assert browser.send("/devices/", "/devices/end-others/").status_code == 303
 
@@ -134,7 +134,7 @@ def test_ending_all_others_leaves_this_one(house: House, browser: Browser, kind:
 
 def test_a_device_that_another_tab_ended_a_moment_ago_is_told_so(house: House, browser: Browser) -> None:
     account = sign_in(house, browser, "user")
-    other = house.sign_in(account)
+    other = house.enter(account)
     form = browser.open("/devices/").form(f"/devices/{other.session}/end/")
     house.ask("DELETE", "/sessions/session-user-d/", other)
 
@@ -149,7 +149,7 @@ def test_the_device_of_another_account_is_not_there(house: House, browser: Brows
     sign_in(house, browser, "user", staff=is_staff)
     whose = browser.open("/devices/").form("/sign-out/")
     for kind in KIND_NAMES:
-        other = house.sign_in(house.add(kind))
+        other = house.enter(house.add(kind))
         address = f"/devices/{other.session}/"
 
         # A client's session may have the number of one that is the user's own.
@@ -179,7 +179,7 @@ def test_the_device_of_another_account_is_not_there(house: House, browser: Brows
 )
 def test_a_name_is_kept_as_it_reads(house: House, browser: Browser, typed: str, kept: str | None) -> None:
     account = sign_in(house, browser, "client")
-    other = house.sign_in(account, "Thing/1.0")
+    other = house.enter(account, "Thing/1.0")
 
     answer = browser.send(f"/devices/{other.session}/", name=typed)
 
@@ -191,7 +191,7 @@ def test_a_name_is_kept_as_it_reads(house: House, browser: Browser, typed: str, 
 
 def test_a_name_from_a_program_turns_no_text_around(house: House, browser: Browser) -> None:
     account = sign_in(house, browser, "user")
-    other = house.sign_in(account)
+    other = house.enter(account)
     house.client.post(
         "/auth/user/token/", json=account.credentials, headers={b"User-Agent": "\u202eThing/1.0".encode()}
     )
@@ -203,7 +203,7 @@ def test_a_name_from_a_program_turns_no_text_around(house: House, browser: Brows
 
 def test_a_name_that_is_too_long_is_refused_at_its_field(house: House, browser: Browser) -> None:
     account = sign_in(house, browser, "user")
-    other = house.sign_in(account, "Thing/1.0")
+    other = house.enter(account, "Thing/1.0")
 
     answer = browser.send(f"/devices/{other.session}/", name="n" * 10_000)
 
@@ -215,7 +215,7 @@ def test_a_name_that_is_too_long_is_refused_at_its_field(house: House, browser: 
 
 def test_one_device_tells_all_that_is_known_of_it_and_its_history(house: House, browser: Browser) -> None:
     account = sign_in(house, browser, "client")
-    other = house.sign_in(account, PHONE)
+    other = house.enter(account, PHONE)
     browser.send(f"/devices/{other.session}/", name="Pocket")
 
     page = browser.get(f"/devices/{other.session}/").text
@@ -227,7 +227,7 @@ def test_one_device_tells_all_that_is_known_of_it_and_its_history(house: House, 
 def test_many_devices_are_grouped_and_searched_without_a_script(house: House, browser: Browser) -> None:
     account = sign_in(house, browser, "user")
     for number in range(9):
-        house.sign_in(account, f"Thing{number}/1.0")
+        house.enter(account, f"Thing{number}/1.0")
 
     def shown(address: str) -> int:
         rows = [tag for tag in browser.open(address).tags if "data-device" in tag[1]]
@@ -243,7 +243,7 @@ def test_many_devices_are_grouped_and_searched_without_a_script(house: House, br
 def test_a_page_is_short_on_the_wire_and_kept_by_no_cache(house: House, browser: Browser) -> None:
     account = sign_in(house, browser, "user")
     for _ in range(50):
-        house.sign_in(account)
+        house.enter(account)
 
     answer = browser.get("/devices/")
 
@@ -285,6 +285,7 @@ def test_preferences_lead_to_this_site_alone_and_nonsense_changes_nothing(browse
     assert "Set-Cookie" not in answer.headers
 
 
+@pytest.mark.long
 def test_a_page_that_looks_again_by_itself_is_no_use_of_the_session(house: House, browser: Browser) -> None:
     left, used = house.add("client"), house.add("client")
     long_ago = clock.now() - timedelta(hours=1)

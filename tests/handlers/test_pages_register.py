@@ -178,7 +178,7 @@ def test_a_forgotten_password_is_set_anew_and_every_device_is_signed_out(
     house: House, browser: Browser, kind: str
 ) -> None:
     account = house.add(kind)
-    device = house.sign_in(account)
+    device = house.enter(account)
     assert browser.send("/reset/", identity=account.contact).headers["Location"] == "/reset/code/"
     code, new = read_code(house, account.contact), "another harbour at dawn"
     weak = browser.send("/reset/code/", code=code, new_password="password")
@@ -249,14 +249,14 @@ def test_a_second_contact_that_is_confirmed_by_its_code_alone_sets_no_password(h
 
 def test_a_second_contact_that_is_confirmed_in_a_session_is_the_account_s_own(house: House, browser: Browser) -> None:
     row = add_user(house, "second", confirmed_email=True)
-    device = house.sign_in(Account("user", row["id"], row["phone"]))
+    device = house.enter(Account("user", row["id"], row["phone"]))
     assert confirm(house, row["phone"], device)["confirmed_phone"]
     assert reset(house, browser, row["phone"], "another harbour at dawn") == 303
 
 
 def test_an_account_confirms_its_first_contact_in_a_session_of_its_own_too(house: House, browser: Browser) -> None:
     row = add_user(house, "unsure")
-    device = house.sign_in(Account("user", row["id"], row["phone"]))
+    device = house.enter(Account("user", row["id"], row["phone"]))
     assert confirm(house, row["phone"], device)["confirmed_phone"]
     assert reset(house, browser, row["phone"], "another harbour at dawn") == 303
 

@@ -194,9 +194,9 @@ def test_one_phone_of_a_user_and_a_client_is_told_apart_by_the_password(house: H
 @each_kind
 def test_signing_in_while_signed_in_replaces_the_browsers_session(house: House, browser: Browser, kind: str) -> None:
     account = house.add(kind)
-    browser.enter(account)
+    assert browser.sign_in(account).status_code == 303
     first = live(house, kind, account.id)
-    browser.enter(account)
+    assert browser.sign_in(account).status_code == 303
     second = live(house, kind, account.id)
     assert len(second) == 1
     assert second != first
@@ -206,8 +206,8 @@ def test_signing_in_while_signed_in_replaces_the_browsers_session(house: House, 
 @each_kind
 def test_signing_in_as_somebody_else_ends_the_first_session(house: House, browser: Browser, kind: str) -> None:
     first, second = house.add(kind), house.add("client")
-    browser.enter(first)
-    browser.enter(second)
+    assert browser.sign_in(first).status_code == 303
+    assert browser.sign_in(second).status_code == 303
     assert not live(house, kind, first.id)
     assert len(live(house, "client", second.id)) == 1
 
@@ -215,7 +215,7 @@ def test_signing_in_as_somebody_else_ends_the_first_session(house: House, browse
 @each_kind
 def test_signing_out_ends_the_session_and_the_cookie(house: House, browser: Browser, kind: str) -> None:
     account = house.add(kind)
-    browser.enter(account)
+    assert browser.sign_in(account).status_code == 303
     kept = browser.cookie("session")
     answer = browser.send("/sign-out/")
     assert (answer.status_code, answer.headers["Location"]) == (303, "/sign-in/")
@@ -380,9 +380,9 @@ def test_what_another_site_posts_is_refused_in_words(
 @each_kind
 def test_a_form_made_for_another_account_changes_nothing(house: House, browser: Browser, kind: str) -> None:
     first, second = house.add(kind), house.add("user")
-    browser.enter(first)
+    assert browser.sign_in(first).status_code == 303
     form = browser.open("/account/").form("/account/fields/") | {"name": "Changed"}
-    browser.enter(second)
+    assert browser.sign_in(second).status_code == 303
     answer = browser.post("/account/fields/", form)
     assert answer.status_code == 409
     assert "Nothing was changed" in answer.text
@@ -392,9 +392,9 @@ def test_a_form_made_for_another_account_changes_nothing(house: House, browser: 
 @each_kind
 def test_a_form_kept_from_before_signing_in_again_changes_nothing(house: House, browser: Browser, kind: str) -> None:
     account = house.add(kind)
-    browser.enter(account)
+    assert browser.sign_in(account).status_code == 303
     form = browser.open("/account/").form("/account/fields/") | {"name": "Changed"}
-    browser.enter(account)
+    assert browser.sign_in(account).status_code == 303
     assert browser.post("/account/fields/", form).status_code == 409
     assert "Changed" not in browser.open("/account/").form("/account/fields/")["name"]
 

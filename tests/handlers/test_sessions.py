@@ -15,13 +15,9 @@ import pytest
 from PIL import Image
 from sqlalchemy import Connection, func, select, update
 
-from handlers.answers import shape_tokens
-from models import clock, sessions
-from models.origins import Origin
+from models import clock
 from models.schema import EVENTS, KINDS, Row
-from models.settings import SessionSettings
-from models.tokens import Tokens
-from tests.conftest import KEY_SET, NO_TLS, Account, Device, House, wait_until
+from tests.conftest import NO_TLS, Account, Device, House, wait_until
 from tests.handlers.test_base import FORBIDDEN, NOT_FOUND, Raw, send
 
 KEYS = {
@@ -35,7 +31,7 @@ KEYS = {
     ],
 }  # fmt: skip
 DETAILS = ["name", "current", "ip", "location", "browser", "os", "created_at", "last_seen_at", "expires_at"]
-TOKENS = Tokens(KEY_SET, 900, timedelta(days=366))
+
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 IDLE = {"user": timedelta(days=30), "client": timedelta(days=90)}
 
@@ -47,14 +43,6 @@ def kind(request: pytest.FixtureRequest) -> str:
     return name
 
 
-def start(house: House, account: Account, agent: str = "tests/1") -> Device:
-    """A device that `account` is signed in on: without its password, whose check takes a while."""
-    now, origin = clock.now(), Origin(ip="127.0.0.1", device=agent)
-    started = house.write(sessions.start, KINDS[account.kind], account.id, None, None, origin, SessionSettings(), now)
-    shaped = shape_tokens(TOKENS, started)
-    return Device(account, shaped["access"], shaped["refresh"], shaped["session"], agent)
-
-
 @pytest.fixture
 def account(house: House, kind: str) -> Account:
     """An account."""
@@ -64,13 +52,13 @@ def account(house: House, kind: str) -> Account:
 @pytest.fixture
 def device(house: House, account: Account) -> Device:
     """The device that the account asks from."""
-    return start(house, account)
+    return house.enter(account)
 
 
 @pytest.fixture
 def staff(house: House) -> Device:
     """A device of one of the staff."""
-    return start(house, house.add("user", staff=True), "staff/1")
+    return house.enter(house.add("user", staff=True), "staff/1")
 
 
 def list_ids(house: House, device: Device, listed: int | str = "", query: str = "", kind: str = "") -> list[int]:
@@ -104,8 +92,8 @@ def renumber(house: House, account: Account) -> Account:
 
 
 def test_it_lists_an_account_s_sessions_newest_first(house: House, account: Account, device: Device) -> None:
-    second, third = start(house, account, "second/2"), start(house, account, "third/3")
-    start(house, house.add(account.kind))
+    second, third = house.enter(account, "second/2"), house.enter(account, "third/3")
+    house.enter(house.add(account.kind))
 
     answer = house.ask("GET", f"/sessions/session-{account.kind}-l/{account.id}/", second)
 
@@ -126,7 +114,7 @@ def test_it_lists_exactly_the_document_s_keys_in_their_order(house: House, accou
 
 
 def test_it_adds_details_where_they_are_asked_for(house: House, account: Account, device: Device) -> None:
-    other = start(house, account)
+    other = house.enter(account)
 
     listed = house.ask("GET", f"/sessions/session-{account.kind}-l/?details=true", device).json()
 
@@ -148,7 +136,7 @@ def test_details_are_not_there_where_they_are_not_wanted(house: House, account: 
 
 
 def test_one_session_is_shown_with_its_details(house: House, account: Account, device: Device) -> None:
-    other = start(house, account, "other/1")
+    other = house.enter(account, "other/1")
 
     shown = house.ask("GET", f"/sessions/session-{account.kind}-r/{other.session}/", device).json()
 
@@ -157,7 +145,7 @@ def test_one_session_is_shown_with_its_details(house: House, account: Account, d
 
 
 def test_pages_of_a_list_can_be_walked_by_their_links(house: House, account: Account, device: Device) -> None:
-    ids = [*[start(house, account).session for _ in range(4)][::-1], device.session]
+    ids = [*[house.enter(account).session for _ in range(4)][::-1], device.session]
     address = f"/sessions/session-{account.kind}-l/{account.id}/"
 
     answer = house.ask("GET", f"{address}?limit=2", device)
@@ -177,7 +165,7 @@ def test_pages_of_a_list_can_be_walked_by_their_links(house: House, account: Acc
 
 
 def test_links_to_pages_keep_the_details(house: House, account: Account, device: Device) -> None:
-    start(house, account)
+    house.enter(account)
 
     first = house.ask("GET", f"/sessions/session-{account.kind}-l/?details=true&limit=1", device)
 
@@ -185,7 +173,7 @@ def test_links_to_pages_keep_the_details(house: House, account: Account, device:
 
 
 def test_a_page_is_an_array_and_says_how_many_there_are(house: House, account: Account, device: Device) -> None:
-    ids = [*[start(house, account).session for _ in range(2)][::-1], device.session]
+    ids = [*[house.enter(account).session for _ in range(2)][::-1], device.session]
     pages = {
         "?limit=1": ids[:1],
         "?limit=1000": ids,
@@ -205,7 +193,7 @@ def test_a_page_is_an_array_and_says_how_many_there_are(house: House, account: A
 
 def test_from_a_page_one_comes_to_those_beside_it(house: House, account: Account, device: Device) -> None:
     for _ in range(3):
-        start(house, account)
+        house.enter(account)
     address = f"/sessions/session-{account.kind}-l/"
     beside = {
         "limit=2&offset=2": {"prev": "limit=2&offset=0"},
@@ -235,7 +223,7 @@ def test_a_page_that_makes_no_sense_is_400_and_says_which_part(house: House, dev
 
 
 def test_a_session_s_id_lists_that_session_alone(house: House, account: Account, device: Device) -> None:
-    other = start(house, account, "other/1")
+    other = house.enter(account, "other/1")
 
     assert list_ids(house, device, other.session) == [other.session]
     assert list_ids(house, device, device.session) == [device.session]
@@ -243,7 +231,7 @@ def test_a_session_s_id_lists_that_session_alone(house: House, account: Account,
 
 
 def test_another_s_session_id_lists_nothing(house: House, device: Device) -> None:
-    stranger = start(house, house.add(device.account.kind))
+    stranger = house.enter(house.add(device.account.kind))
 
     answer = house.ask("GET", f"/sessions/session-{device.account.kind}-l/{stranger.session}/", device)
 
@@ -252,7 +240,7 @@ def test_another_s_session_id_lists_nothing(house: House, device: Device) -> Non
 
 def test_where_an_id_is_the_account_s_and_a_session_s_the_account_s_goes_first(house: House, account: Account) -> None:
     account = renumber(house, account)
-    first, second = start(house, account), start(house, account)
+    first, second = house.enter(account), house.enter(account)
     house.write(lambda db: set_session(db, account.kind, first.session, id=account.id))
 
     assert list_ids(house, second, account.id) == [account.id, second.session]
@@ -271,7 +259,7 @@ def test_to_staff_an_account_without_sessions_is_an_empty_list_though_a_session_
 
 
 def test_what_has_expired_is_not_there_though_nobody_swept_it(house: House, account: Account, device: Device) -> None:
-    old = start(house, account)
+    old = house.enter(account)
     house.write(lambda db: set_session(db, account.kind, old.session, expires_at=clock.now()))
 
     assert list_ids(house, device) == [device.session]
@@ -285,7 +273,7 @@ def test_what_has_expired_is_not_there_though_nobody_swept_it(house: House, acco
 def test_a_list_that_was_sent_before_is_not_sent_past_the_end_of_one_of_its_sessions(
     house: House, account: Account, device: Device
 ) -> None:
-    old = start(house, account)
+    old = house.enter(account)
     soon = clock.now() + timedelta(milliseconds=200)
     house.write(lambda db: set_session(db, account.kind, old.session, expires_at=soon))
     address = f"/sessions/session-{account.kind}-l/"
@@ -302,7 +290,7 @@ def test_who_knows_a_list_already_is_told_that_it_is_the_same(house: House, acco
     first = house.ask("GET", address, device)
 
     again = house.ask("GET", address, device, headers={"If-None-Match": first.headers["Etag"]})
-    start(house, account)
+    house.enter(account)
     changed = house.ask("GET", address, device, headers={"If-None-Match": first.headers["Etag"]})
 
     assert (again.status_code, again.content) == (304, b"")
@@ -314,7 +302,7 @@ def test_who_knows_a_list_already_is_told_that_it_is_the_same(house: House, acco
 def test_a_list_is_not_the_same_for_another_account_or_site(house: House, account: Account, device: Device) -> None:
     address = f"/sessions/session-{account.kind}-l/"
     known = {"If-None-Match": house.ask("GET", address, device).headers["Etag"]}
-    other = start(house, house.add(account.kind))
+    other = house.enter(house.add(account.kind))
 
     theirs = house.ask("GET", address, other, headers=known)
     elsewhere = house.ask("GET", address, device, headers=known | {"Host": "sessions.example.com"})
@@ -331,7 +319,7 @@ def test_a_list_is_not_the_same_for_another_account_or_site(house: House, accoun
 def test_who_may_not_see_a_list_is_not_told_that_it_is_the_same(house: House, account: Account, device: Device) -> None:
     address = f"/sessions/session-{account.kind}-l/"
     known = {"If-None-Match": house.ask("GET", address, device).headers["Etag"]}
-    other = start(house, account)
+    other = house.enter(account)
     assert house.ask("DELETE", f"/sessions/session-{account.kind}-d/", other).status_code == 204
 
     assert house.ask("GET", address, other, headers=known).status_code == 403
@@ -395,7 +383,7 @@ def test_a_name_that_is_none_is_400_and_changes_nothing(house: House, device: De
 def test_a_name_is_seen_by_staff_and_by_the_other_device_at_once(
     house: House, account: Account, device: Device, staff: Device
 ) -> None:
-    other = start(house, account)
+    other = house.enter(account)
     assert {one["name"] for one in _details(house, account, other)} == {None}
 
     house.ask("PATCH", f"/sessions/session-{account.kind}-u/{device.session}/", other, json={"name": "Old phone"})
@@ -417,7 +405,7 @@ def _details(house: House, account: Account, device: Device) -> list[dict[str, A
 
 @pytest.mark.parametrize("is_by_id", [True, False])
 def test_signing_out_ends_the_session_that_asks(house: House, account: Account, device: Device, is_by_id: bool) -> None:
-    other = start(house, account)
+    other = house.enter(account)
     own = f"{device.session}/" if is_by_id else ""
 
     answer = house.ask("DELETE", f"/sessions/session-{account.kind}-d/{own}", device)
@@ -429,7 +417,7 @@ def test_signing_out_ends_the_session_that_asks(house: House, account: Account, 
 
 
 def test_once_ended_a_session_is_good_for_nothing(house: House, account: Account, device: Device) -> None:
-    other = start(house, account, "other/1")
+    other = house.enter(account, "other/1")
     list_ids(house, other)
     assert house.ask("DELETE", f"/sessions/session-{account.kind}-d/{other.session}/", device).status_code == 204
 
@@ -443,8 +431,8 @@ def test_once_ended_a_session_is_good_for_nothing(house: House, account: Account
 
 
 def test_ending_all_others_says_how_many_those_were(house: House, account: Account, device: Device) -> None:
-    others = [start(house, account) for _ in range(3)]
-    stranger = start(house, house.add(account.kind))
+    others = [house.enter(account) for _ in range(3)]
+    stranger = house.enter(house.add(account.kind))
     address = f"/sessions/session-{account.kind}-d/others/"
 
     first, second = house.ask("DELETE", address, device), house.ask("DELETE", address, device)
@@ -459,7 +447,7 @@ def test_ending_all_others_says_how_many_those_were(house: House, account: Accou
 
 
 def test_of_many_who_end_one_session_at_once_one_did(house: House, account: Account, device: Device) -> None:
-    other = start(house, account)
+    other = house.enter(account)
     address = f"{house.address}/sessions/session-{account.kind}-d/{other.session}/"
 
     with ThreadPoolExecutor(8) as threads:
@@ -473,7 +461,7 @@ def test_of_many_who_end_one_session_at_once_one_did(house: House, account: Acco
 def test_staff_list_name_and_end_anyone_s_sessions_and_the_log_says_who(
     house: House, account: Account, device: Device, staff: Device
 ) -> None:
-    other = start(house, account, "other/1")
+    other = house.enter(account, "other/1")
     assert list_ids(house, staff, account.id, kind=account.kind) == [other.session, device.session]
     assert list_ids(house, staff, other.session, kind=account.kind) == [other.session]
 
@@ -489,7 +477,7 @@ def test_staff_list_name_and_end_anyone_s_sessions_and_the_log_says_who(
 
 
 def test_staff_who_end_a_session_of_their_own_are_its_owner(house: House, staff: Device) -> None:
-    other = start(house, staff.account)
+    other = house.enter(staff.account)
 
     assert house.ask("DELETE", f"/sessions/session-user-d/{other.session}/", staff).status_code == 204
 
@@ -499,7 +487,7 @@ def test_staff_who_end_a_session_of_their_own_are_its_owner(house: House, staff:
 def test_all_others_are_those_of_the_caller_s_account_also_for_staff(
     house: House, account: Account, device: Device, staff: Device
 ) -> None:
-    mine = start(house, staff.account)
+    mine = house.enter(staff.account)
 
     answer = house.ask("DELETE", "/sessions/session-user-d/others/", staff)
 
@@ -541,7 +529,7 @@ def test_the_picture_s_address_serves_a_real_jpeg_to_anyone(house: House, accoun
     with Image.open(io.BytesIO(answer.content)) as image:
         image.load()
         assert (image.format, min(image.size) >= 32) == ("JPEG", True)
-    headed = httpx.head(address)
+    headed = httpx.head(address, verify=NO_TLS)
     assert (headed.status_code, headed.content, headed.headers["Content-Length"]) == (
         200,
         b"",
@@ -597,7 +585,7 @@ def test_any_user_agent_signs_in_lists_names_and_ends(
 
 
 def test_the_name_that_a_session_has_already_is_no_event(house: House, kind: str) -> None:
-    device = house.sign_in(house.add(kind))
+    device = house.enter(house.add(kind))
     address = f"/sessions/session-{kind}-u/{device.session}/"
     answers = [house.ask("PATCH", address, device, json={"name": "Till"}) for _ in range(3)]
     assert [answer.json()["name"] for answer in answers] == ["Till"] * 3

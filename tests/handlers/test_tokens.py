@@ -198,7 +198,7 @@ def test_an_unconfirmed_account_signs_in_and_confirms_itself_and_nothing_else(ho
 @both_kinds
 def test_a_refresh_rotates_the_token_and_keeps_the_session(house: House, kind: str) -> None:
     account = house.add(kind)
-    first = house.sign_in(account)
+    first = house.enter(account)
     answer = refresh(house, first.refresh)
     assert answer.status_code == 200
     body = answer.json()
@@ -216,7 +216,7 @@ def test_a_refresh_rotates_the_token_and_keeps_the_session(house: House, kind: s
 @both_kinds
 def test_a_token_that_is_used_twice_within_the_grace_has_one_successor(house: House, kind: str) -> None:
     account = house.add(kind)
-    device = house.sign_in(account)
+    device = house.enter(account)
     answers = [refresh(house, device.refresh) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200] * 3
     assert len({answer.json()["refresh"] for answer in answers}) == 1
@@ -229,7 +229,7 @@ def test_a_token_that_is_used_twice_within_the_grace_has_one_successor(house: Ho
 @both_kinds
 def test_a_token_that_is_used_again_after_the_grace_is_theft_and_ends_the_session(house: House, kind: str) -> None:
     account = house.add(kind)
-    device, bystander = house.sign_in(account), house.sign_in(account)
+    device, bystander = house.enter(account), house.enter(account)
     successor = refresh(house, device.refresh).json()
     change_session(house, device, refreshed_at=clock.now() - GRACE - timedelta(seconds=1))
     assert_stolen(house, device, bystander, device.refresh, successor)
@@ -238,7 +238,7 @@ def test_a_token_that_is_used_again_after_the_grace_is_theft_and_ends_the_sessio
 @both_kinds
 def test_a_token_whose_successor_was_used_too_has_its_own_grace(house: House, kind: str) -> None:
     account = house.add(kind)
-    device, bystander = house.sign_in(account), house.sign_in(account)
+    device, bystander = house.enter(account), house.enter(account)
     # A tab that was slow, beside one that has refreshed twice.
     second = refresh(house, device.refresh).json()["refresh"]
     successor = refresh(house, second).json()
@@ -261,7 +261,7 @@ def assert_stolen(house: House, device: Device, bystander: Device, token: str, s
 @both_kinds
 def test_the_session_of_a_refresh_has_to_be_live_and_its_account_able(house: House, kind: str) -> None:
     account = house.add(kind)
-    ended, expired = house.sign_in(account), house.sign_in(account)
+    ended, expired = house.enter(account), house.enter(account)
     house.ask("DELETE", f"/sessions/session-{kind}-d/", ended)
     change_session(house, expired, expires_at=clock.now())
     for device in (ended, expired):
@@ -271,7 +271,7 @@ def test_the_session_of_a_refresh_has_to_be_live_and_its_account_able(house: Hou
 
 @both_kinds
 def test_what_is_no_refresh_token_is_401(house: House, kind: str) -> None:
-    device = house.sign_in(house.add(kind))
+    device = house.enter(house.add(kind))
     before = everything(house)
     for token in (device.access, device.refresh + "x", "x", "a.b.c", "é", "\0", "[" * 5000, "\u2028", "e30.e30."):
         answer = refresh(house, token)
@@ -283,7 +283,7 @@ def test_what_is_no_refresh_token_is_401(house: House, kind: str) -> None:
 
 @both_kinds
 def test_a_refresh_does_not_outlive_the_absolute_limit(house: House, kind: str) -> None:
-    device = house.sign_in(house.add(kind))
+    device = house.enter(house.add(kind))
     created_at = clock.now() - timedelta(days=364, hours=23)
     change_session(house, device, created_at=created_at)
     body = refresh(house, device.refresh).json()
@@ -338,7 +338,7 @@ async def refresh_at_once(addresses: list[str], token: str, count: int) -> list[
 @pytest.mark.long
 def test_a_thousand_refreshes_at_once_on_two_servers_leave_one_chain(house: House, twin: Server) -> None:
     account = house.add("user")
-    device = house.sign_in(account)
+    device = house.enter(account)
     answers = asyncio.run(refresh_at_once([house.address, twin.address], device.refresh, 1000))
     assert len(answers) == 1000
     (successor,) = {answer["refresh"] for answer in answers}
@@ -354,7 +354,7 @@ def test_a_thousand_refreshes_at_once_on_two_servers_leave_one_chain(house: Hous
 
 
 def test_a_session_that_ends_on_one_server_is_ended_on_the_other(house: House, twin: Server) -> None:
-    device = house.sign_in(house.add("user"))
+    device = house.enter(house.add("user"))
     address = f"{twin.address}/sessions/session-user-l/"
     assert httpx.get(address, headers=device.headers, verify=NO_TLS).status_code == 200
     house.ask("DELETE", "/sessions/session-user-d/", device)
@@ -810,8 +810,8 @@ def test_a_code_is_not_kept_where_it_can_be_read(registered: Registered) -> None
 @both_kinds
 def test_a_changed_password_ends_every_other_session(house: House, kind: str) -> None:
     account, stranger = house.add(kind), house.add(kind)
-    mine, other, third = (house.sign_in(account) for _ in range(3))
-    strangers = house.sign_in(stranger)
+    mine, other, third = (house.enter(account) for _ in range(3))
+    strangers = house.enter(stranger)
     sent = {"password": PASSWORD, "new_password": NEW_PASSWORD}
     answer = house.ask("POST", f"/auth/{kind}/password/", mine, json=sent)
     assert (answer.status_code, answer.content) == (204, b"")
@@ -830,7 +830,7 @@ def test_a_changed_password_ends_every_other_session(house: House, kind: str) ->
 @both_kinds
 def test_a_password_that_is_not_changed_ends_nothing(house: House, kind: str) -> None:
     account = house.add(kind)
-    mine, other = house.sign_in(account), house.sign_in(account)
+    mine, other = house.enter(account), house.enter(account)
     wrong = house.ask("POST", f"/auth/{kind}/password/", mine, json={"password": "wrong", "new_password": NEW_PASSWORD})
     assert (wrong.status_code, list(wrong.json())) == (400, ["password"])
     assert read_events(house, account)[-1] == ("refused", None, None)
@@ -855,13 +855,13 @@ def test_a_password_that_is_not_changed_ends_nothing(house: House, kind: str) ->
 def test_a_password_is_changed_at_the_address_of_its_own_kind(house: House) -> None:
     sent = {"password": PASSWORD, "new_password": NEW_PASSWORD}
     for kind, other in (("user", "client"), ("client", "user")):
-        answer = house.ask("POST", f"/auth/{other}/password/", house.sign_in(house.add(kind)), json=sent)
+        answer = house.ask("POST", f"/auth/{other}/password/", house.enter(house.add(kind)), json=sent)
         assert (answer.status_code, answer.json()) == (403, FORBIDDEN)
 
 
 def test_of_two_that_change_a_password_at_once_one_does(house: House) -> None:
     account = house.add("client")
-    devices = [house.sign_in(account) for _ in range(4)]
+    devices = [house.enter(account) for _ in range(4)]
 
     def change(device: Device) -> int:
         sent = {"password": PASSWORD, "new_password": f"{NEW_PASSWORD} {device.session}"}
@@ -877,7 +877,7 @@ def test_of_two_that_change_a_password_at_once_one_does(house: House) -> None:
 
 def test_a_password_that_changes_while_it_is_checked_signs_nobody_in(house: House) -> None:
     account = house.add("client")
-    device = house.sign_in(account)
+    device = house.enter(account)
     sent = {"password": PASSWORD, "new_password": NEW_PASSWORD}
 
     def sign_in(_: int) -> int:
@@ -894,10 +894,10 @@ def test_a_password_that_changes_while_it_is_checked_signs_nobody_in(house: Hous
 
 @both_kinds
 def test_disabling_an_account_ends_its_sessions_at_once(house: House, kind: str) -> None:
-    staff = house.sign_in(house.add("user", staff=True))
+    staff = house.enter(house.add("user", staff=True))
     account, stranger = house.add(kind), house.add(kind)
-    devices = [house.sign_in(account) for _ in range(2)]
-    bystander = house.sign_in(stranger)
+    devices = [house.enter(account) for _ in range(2)]
+    bystander = house.enter(stranger)
     answer = house.ask("PATCH", f"/accounts/{kind}/{account.id}/", staff, json={"disabled": True})
     assert (answer.status_code, answer.json()["id"], answer.json()["disabled"]) == (200, account.id, True)
     assert not read_sessions(house, account)
@@ -914,22 +914,22 @@ def test_disabling_an_account_ends_its_sessions_at_once(house: House, kind: str)
 
 @both_kinds
 def test_an_account_that_is_enabled_again_signs_in_anew(house: House, kind: str) -> None:
-    staff = house.sign_in(house.add("user", staff=True))
+    staff = house.enter(house.add("user", staff=True))
     account = house.add(kind)
-    device = house.sign_in(account)
+    device = house.enter(account)
     for disabled in (True, False):
         answer = house.ask("PATCH", f"/accounts/{kind}/{account.id}/", staff, json={"disabled": disabled})
         assert answer.json()["disabled"] is disabled
     assert not is_live(house, device)
     assert refresh(house, device.refresh).status_code == 403
-    assert is_live(house, house.sign_in(account))
+    assert is_live(house, house.enter(account))
 
 
 @both_kinds
 def test_staff_confirm_an_account_and_leave_its_flags_as_they_are(house: House, kind: str) -> None:
-    staff = house.sign_in(house.add("user", staff=True))
+    staff = house.enter(house.add("user", staff=True))
     account = house.add(kind, confirmed=False)
-    device = house.sign_in(account)
+    device = house.enter(account)
     assert not is_live(house, device)
     answer = house.ask("PATCH", f"/accounts/{kind}/{account.id}/", staff, json={"confirmed": True})
     assert answer.status_code == 200
@@ -941,8 +941,8 @@ def test_staff_confirm_an_account_and_leave_its_flags_as_they_are(house: House, 
 @both_kinds
 def test_accounts_are_changed_by_staff_alone(house: House, kind: str) -> None:
     account = house.add(kind)
-    device, user, client = house.sign_in(account), house.sign_in(house.add("user")), house.sign_in(house.add("client"))
-    staff = house.sign_in(house.add("user", staff=True))
+    device, user, client = house.enter(account), house.enter(house.add("user")), house.enter(house.add("client"))
+    staff = house.enter(house.add("user", staff=True))
     before = everything(house)
     address = f"/accounts/{kind}/{account.id}/"
     assert house.ask("PATCH", address, json={"disabled": True}).status_code == 401
@@ -961,7 +961,7 @@ def test_accounts_are_changed_by_staff_alone(house: House, kind: str) -> None:
 
 def test_a_token_of_an_account_that_was_deleted_is_403(house: House) -> None:
     for kind in KINDS:
-        device = house.sign_in(house.add(kind))
+        device = house.enter(house.add(kind))
         accounts, account_id = KINDS[kind].accounts, device.account.id
         remove: Callable[[Connection], None] = lambda db, table=accounts, number=account_id: (  # type: ignore[misc] # noqa: E731
             db.execute(table.delete().where(table.c.id == number)) and None

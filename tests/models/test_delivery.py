@@ -32,7 +32,7 @@ from models.keys import Key, KeySet
 from models.messages import GIVE_UP_AFTER, Channel, Letter
 from models.schema import MESSAGES
 from models.settings import MailSettings, SmsSettings
-from tests.conftest import PASSWORD, open_database, start_server, wait_until
+from tests.conftest import PASSWORD, open_database, open_loop, start_server, wait_until
 from tests.postgres import free_port
 
 KEYS = KeySet([Key("one", b"1" * 64, "HS256")])
@@ -162,11 +162,11 @@ def url(request: pytest.FixtureRequest, make_url: Callable[[str], str]) -> str:
 
 @pytest.fixture
 def post(url: str) -> Iterator[Post]:
-    with asyncio.Runner() as runner:
-        made = Post(url, runner.run)
-        runner.run(made.open())
+    with open_loop() as run:
+        made = Post(url, run)
+        run(made.open())
         yield made
-        runner.run(made.close())
+        run(made.close())
 
 
 def with_post(test: Callable[[Post], Awaitable[None]]) -> Callable[[Post], None]:
@@ -522,9 +522,9 @@ def test_mail_survives_the_servers_death(tmp_path: Path) -> None:
     server.process.wait(10)
     database = open_database(url)
     past = clock.now() - timedelta(seconds=1)
-    with asyncio.Runner() as runner:
-        runner.run(database.write(lambda db: db.execute(update(MESSAGES).values(due_at=past))))
-        runner.run(database.close())
+    with open_loop() as run:
+        run(database.write(lambda db: db.execute(update(MESSAGES).values(due_at=past))))
+        run(database.close())
     receiving = Controller(mailbox, hostname="127.0.0.1", port=port)
     receiving.start()
     try:

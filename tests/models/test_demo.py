@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections import Counter
@@ -23,7 +22,7 @@ from models.passwords import Passwords
 from models.places import Places
 from models.schema import CLIENT, EVENTS, KINDS, USER, Kind
 from models.settings import SessionSettings
-from tests.conftest import KEY, NO_TLS, Server, open_database, password_hash, start_server
+from tests.conftest import KEY, NO_TLS, Server, open_database, open_loop, password_hash, start_server
 
 DOCUMENT = {
     "user": {
@@ -99,10 +98,10 @@ async def _fill(database: Any) -> str:
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def filled(request: pytest.FixtureRequest, make_url: Callable[[str], str]) -> Iterator[Demo]:
     """A filled database of each kind, which these tests read."""
-    with asyncio.Runner() as runner:
-        opened = Demo(make_url(request.param), runner.run)
+    with open_loop() as run:
+        opened = Demo(make_url(request.param), run)
         yield opened
-        runner.run(opened.database.close())
+        run(opened.database.close())
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +24,7 @@ from models.paging import InvalidCursor, Page, Place
 from models.principals import Principal
 from models.schema import CLIENT, EVENTS, FACETS, KINDS, SESSION_COUNTS, USER, Row, fold_text
 from models.settings import SessionSettings
-from tests.conftest import open_database
+from tests.conftest import open_database, open_loop
 
 NOW = clock.now().replace(microsecond=0)
 CHANCE = random.Random(11)
@@ -151,11 +150,11 @@ def fill(db: Connection) -> tuple[Principal, list[Row], dict[tuple[str, int], Ro
 def house(request: pytest.FixtureRequest, make_url: Callable[[str], str]) -> Iterator[Desk]:
     """A database full of sessions; half of what is counted is added up already."""
     url = make_url(request.param)
-    with asyncio.Runner() as runner:
+    with open_loop() as run:
         database = open_database(url)
         CHANCE.seed(11)
-        yield Desk(url, database, runner.run, *runner.run(database.write(fill)))
-        runner.run(database.close())
+        yield Desk(url, database, run, *run(database.write(fill)))
+        run(database.close())
 
 
 @pytest.fixture(params=["few", pytest.param("many", marks=pytest.mark.long)])
@@ -567,13 +566,13 @@ def remove_account(db: Connection, account_id: int) -> None:
 
 def test_counts_equal_the_rows_after_everything(make_url: Callable[[str], str], house: Desk) -> None:
     url = make_url(house.url.partition(":")[0])
-    with asyncio.Runner() as runner:
+    with open_loop() as run:
         database = open_database(url)
         CHANCE.seed(5)
-        staff, rows, _, _ = runner.run(database.write(fill))
+        staff, rows, _, _ = run(database.write(fill))
 
         def check() -> None:
-            assert runner.run(database.read(read_counts)) == runner.run(database.read(count_rows))
+            assert run(database.read(read_counts)) == run(database.read(count_rows))
 
         check()
         ended = [row["id"] for row in rows if row["kind"] == "client"][:9]
@@ -593,9 +592,9 @@ def test_counts_equal_the_rows_after_everything(make_url: Callable[[str], str], 
             lambda: database.write(counts.recount_events),
             lambda: database.write(counts.recount_sessions),
         ):
-            runner.run(step())
+            run(step())
             check()
-        runner.run(database.close())
+        run(database.close())
 
 
 def test_of_a_make_that_no_session_is_of_any_more_no_count_is_kept(house: Desk) -> None:

@@ -21,7 +21,7 @@ DAY = timedelta(days=1)
 @pytest.fixture(params=KINDS)
 def principal(house: House, request: pytest.FixtureRequest) -> Principal:
     """Somebody who signed in just now."""
-    device = house.sign_in(house.add(request.param))
+    device = house.enter(house.add(request.param))
     return Principal(KINDS[request.param], device.account.id, device.session)
 
 

@@ -50,7 +50,7 @@ def test_addresses_of_old_events_go_and_all_else_of_them_stays(house: House) -> 
 
 
 def test_addresses_of_old_sessions_go_and_their_places_stay(house: House) -> None:
-    old, young = house.sign_in(house.add("client")), house.sign_in(house.add("client"))
+    old, young = house.enter(house.add("client")), house.enter(house.add("client"))
     sessions = KINDS["client"].sessions
     house.write(
         lambda db: (
@@ -134,7 +134,7 @@ def test_the_server_forgets_step_by_step_however_many_there_are(
 
 
 def test_what_was_gone_through_is_not_gone_through_again(house: House) -> None:
-    house.sign_in(house.add("user"))
+    house.enter(house.add("user"))
     one = Retention()
     for table in ADDRESSES:
         while house.run(one.forget(house.database, table, NOW - 1000 * DAY)):

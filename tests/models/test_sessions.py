@@ -27,7 +27,7 @@ from models.schema import CLIENT, CUTOFFS, EVENTS, KINDS, KNOWN_DEVICES, USER, K
 from models.sessions import GRACE, MOST_REFRESHES, Started
 from models.settings import ClientLimits, Limits, SessionSettings, StaffLimits, UserLimits
 from models.tokens import Claims
-from tests.conftest import open_database, wait_until
+from tests.conftest import open_database, open_loop, wait_until
 
 HASH = "no password has this hash"
 ORIGIN = Origin(ip="192.0.2.7", device="tests/1")
@@ -77,11 +77,11 @@ class Store:
 def store(request: pytest.FixtureRequest, make_url: Callable[[str], str]) -> Iterator[Store]:
     """Each database, without a server."""
     url = make_url(request.param)
-    with asyncio.Runner() as runner:
-        opened = Store(open_database(url), open_database(url), runner.run)
+    with open_loop() as run:
+        opened = Store(open_database(url), open_database(url), run)
         yield opened
-        runner.run(opened.database.close())
-        runner.run(opened.second.close())
+        run(opened.database.close())
+        run(opened.second.close())
 
 
 @pytest.fixture(params=KINDS)
@@ -448,8 +448,8 @@ async def is_anybody_waiting(url: str) -> bool:
 def test_whoever_s_session_ends_while_it_waits_changes_nothing(make_url: Callable[[str], str]) -> None:
     # On SQLite nobody else writes meanwhile.
     url = make_url("postgresql")
-    with ThreadPoolExecutor(2) as aside, asyncio.Runner() as runner:
-        store = Store(open_database(url), open_database(url), runner.run)
+    with ThreadPoolExecutor(2) as aside, open_loop() as run:
+        store = Store(open_database(url), open_database(url), run)
         mine = add(store, USER)
         owner, thief = (principal_of(start(store, USER, mine)) for _ in range(2))
         changing: list[Future[bool]] = []
@@ -469,8 +469,8 @@ def test_whoever_s_session_ends_while_it_waits_changes_nothing(make_url: Callabl
         store.write(end)
         assert not changing[0].result()
         left = [row["id"] for row in store.read(get_live, USER, mine)]
-        runner.run(store.database.close())
-        runner.run(store.second.close())
+        run(store.database.close())
+        run(store.second.close())
 
     assert left == [owner.session_id]
 
@@ -495,8 +495,8 @@ def test_whoever_is_made_staff_while_it_is_written_who_was_seen_has_the_limits_o
             return super().limits(kind, is_staff)
 
     making: list[Future[None]] = []
-    with ThreadPoolExecutor(2) as aside, asyncio.Runner() as runner:
-        store = Store(open_database(url), open_database(url), runner.run)
+    with ThreadPoolExecutor(2) as aside, open_loop() as run:
+        store = Store(open_database(url), open_database(url), run)
         mine = add(store, USER)
         seen = start(store, USER, mine).session["id"]
         ends = []
@@ -504,8 +504,8 @@ def test_whoever_is_made_staff_while_it_is_written_who_was_seen_has_the_limits_o
             store.write(sessions.see, USER, {seen: NOW + after}, settings, NOW)
             making[0].result()
             ends += [row["expires_at"] for row in store.read(get_live, USER, mine)]
-        runner.run(store.database.close())
-        runner.run(store.second.close())
+        run(store.database.close())
+        run(store.second.close())
 
     assert ends == [NOW + MINUTE + SETTINGS.staff.idle, NOW + 2 * MINUTE + SETTINGS.staff.idle]
 
@@ -514,8 +514,8 @@ def test_whoever_is_made_staff_while_it_is_written_who_was_seen_has_the_limits_o
 def test_writing_who_was_seen_waits_for_nobody(make_url: Callable[[str], str]) -> None:
     # On SQLite nobody else writes meanwhile.
     url = make_url("postgresql")
-    with asyncio.Runner() as runner:
-        store = Store(open_database(url), open_database(url), runner.run)
+    with open_loop() as run:
+        store = Store(open_database(url), open_database(url), run)
         mine = add(store, USER)
         held, free = (start(store, USER, mine).session["id"] for _ in range(2))
 
@@ -531,8 +531,8 @@ def test_writing_who_was_seen_waits_for_nobody(make_url: Callable[[str], str]) -
 
         store.write(hold)
         last = {row["id"]: row["last_seen_at"] for row in store.read(get_live, USER, mine)}
-        runner.run(store.database.close())
-        runner.run(store.second.close())
+        run(store.database.close())
+        run(store.second.close())
 
     assert last == {held: NOW, free: NOW + MINUTE}
 
