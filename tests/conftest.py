@@ -27,7 +27,6 @@ import uvloop
 from argon2 import PasswordHasher
 from tornado.ioloop import IOLoop
 
-from handlers.answers import shape_tokens
 from models import accounts, clock, sessions
 from models.database import Database
 from models.keys import Key, KeySet
@@ -149,8 +148,13 @@ class House:
 
     def enter(self, account: Account, agent: str = "tests/1", device_id: str | None = None) -> Device:
         """A device that `account` signed in on, where that is not what is tested: no password is checked."""
-        body = shape_tokens(TOKENS, self.start(account, agent, device_id))
-        return Device(account, body["access"], body["refresh"], body["session"], agent)
+        started = self.start(account, agent, device_id)
+        kind, session, refreshed_at = started.kind, started.session, started.session["refreshed_at"]
+        access = TOKENS.make_access(kind, started.account, session["sid"], refreshed_at)
+        refresh = TOKENS.make_refresh(
+            kind, account.id, session["sid"], session["generation"], refreshed_at, started.ends_at
+        )
+        return Device(account, access, refresh, session["id"], agent)
 
     def sign_in(self, account: Account, agent: str = "tests/1", **more: Any) -> Device:
         """A device that `account` signed in on, by the server."""
