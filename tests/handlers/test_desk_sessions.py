@@ -242,6 +242,20 @@ def test_what_has_ended_already_is_told(house: House, staff: Staff, agent: str) 
     assert "There is nothing to end" in staff.open(address).words
 
 
+def test_whoever_does_not_end_a_session_after_all_is_at_its_account_s_again(
+    house: House, staff: Staff, agent: str
+) -> None:
+    account = house.add("client")
+    device = house.enter(account, agent)
+    for address in (f"/admin/sessions/client/{device.session}/", f"/admin/accounts/client/{account.id}/"):
+        (way,) = [link for link in staff.open(address).links if "/sessions/end/?session=" in link]
+        shown = staff.open(way)
+        back = f"/admin/sessions/?kind=client&account={account.id}"
+        assert "End 1 session?" in shown.words
+        assert shown.links.count(back) == 2
+        assert f"/admin/sessions/client/{device.session}/" in staff.open(back).links
+
+
 @pytest.mark.parametrize("picked", ["x", "user-", "admin-5", "user-5-5", "user-²"])
 def test_what_was_picked_must_be_sessions(staff: Staff, picked: str) -> None:
     assert staff.get("/admin/sessions/end/", params={"session": picked}).status_code == 400
