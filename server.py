@@ -45,7 +45,7 @@ from models import accounts, clock, counts, guesses, jobs, keys, restores, sessi
 from models import settings as settings_
 from models.activity import Activity
 from models.chores import Chore
-from models.contacts import normalise_email, normalise_phone
+from models.contacts import normalise
 from models.database import Database, DatabaseUnavailable, P
 from models.delivery import Delivery
 from models.migrating import NewerTables
@@ -530,14 +530,14 @@ def command_add(settings: Settings, options: argparse.Namespace) -> int:
     """Make an account of either kind."""
     kind = KINDS[options.command.removeprefix("add-")]
     fields = {name: getattr(options, name) for name in ("surname", "name", "patronymic", "address")}
-    contacts: dict[str, Any] = {contact: getattr(options, contact) for contact in kind.contacts}
-    if not any(contacts.values()):
+    given = {contact: getattr(options, contact) for contact in kind.contacts}
+    if not any(given.values()):
         raise Stop("Give " + " or ".join(f"--{contact}" for contact in kind.contacts) + ".")
     try:
-        if contacts.get("email"):
-            contacts["email"] = normalise_email(contacts["email"])
-        if contacts.get("phone"):
-            contacts["phone"] = normalise_phone(contacts["phone"], settings.accounts.country)
+        contacts: dict[str, Any] = {
+            contact: normalise(contact, typed, settings.accounts.country) if typed else None
+            for contact, typed in given.items()
+        }
     except ValueError as error:
         raise Stop(str(error)) from None
     roles = {f"is_{role}": True for role in ("staff", "viewer") if getattr(options, role, False)}

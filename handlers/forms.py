@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from handlers.bodies import Filled, Secret, Text
 from handlers.languages import N_
 from handlers.pages import PageHandler
-from models.contacts import normalise_email, normalise_phone
+from models.contacts import normalise
 from models.guesses import Guess
 from models.passwords import LONGEST, WeakPassword
 from models.schema import Contact
@@ -164,9 +164,7 @@ class FormHandler(PageHandler):
     def read_contact(self, contact: Contact, typed: str, form: Form, name: str) -> str | None:
         """The contact as accounts keep it; None, with the error at field `name`, where it is none."""
         try:
-            if contact == "email":
-                return normalise_email(typed)
-            return normalise_phone(typed, self.parts.settings.accounts.country)
+            return normalise(contact, typed, self.parts.settings.accounts.country)
         except ValueError:
             form.errors[name] = self._(NO_EMAIL if contact == "email" else NO_PHONE)
             return None

@@ -11,7 +11,7 @@ from handlers.bodies import CONFIRMATION, CONTACT, REGISTRATION, SIGN_IN, Passwo
 from handlers.letters import asked_in, make_announcement, make_code
 from models import accounts, clock, sessions
 from models.accounts import ContactTaken
-from models.contacts import normalise_email, normalise_phone
+from models.contacts import normalise
 from models.guesses import Purpose
 from models.principals import Principal
 from models.schema import KINDS, Contact
@@ -28,9 +28,7 @@ class StrangerHandler(ApiHandler):
 
     def normalise(self, contact: Contact, value: str) -> str:
         """The contact as accounts keep it; raises ValueError with a sentence."""
-        if contact == "email":
-            return normalise_email(value)
-        return normalise_phone(value, self.parts.settings.accounts.country)
+        return normalise(contact, value, self.parts.settings.accounts.country)
 
     def require(self, contact: Contact, value: str) -> str:
         """The same; raises 400."""

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from models.schema import Contact
+
+
+def normalise(contact: Contact, text: str, country: str) -> str:
+    """The contact as accounts keep it; raises ValueError, with a sentence, where it is none."""
+    return normalise_email(text) if contact == "email" else normalise_phone(text, country)
+
 
 def normalise_email(text: str) -> str:
     """The address in lower case and NFC; raises ValueError, with a sentence, where it is none.
