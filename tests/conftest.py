@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import os
 import re
@@ -62,6 +63,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             given = item.callspec.params.values() if hasattr(item, "callspec") else ()
             if "postgresql" in given or not POSTGRES.isdisjoint(item.fixturenames):
                 item.add_marker("postgresql")
+
+
+def pytest_collection_finish() -> None:
+    """What is collected stays: garbage is not sought among it, test after test."""
+    gc.collect()
+    gc.freeze()
 
 
 @dataclass(frozen=True)
