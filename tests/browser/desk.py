@@ -54,9 +54,9 @@ def walk_pages(site: House, page: Page, visit: Visit) -> None:
     """What staff see."""
     staff, account = site.add("user", staff=True), site.add("user")
     unconfirmed = site.add("client", confirmed=False)
-    sessions = [site.enter(account, agent).session for agent in ("Thing/1.0", WIDE, "curl/8.5.0")]
+    sessions = [site.sign_in(account, agent).session for agent in ("Thing/1.0", WIDE, "curl/8.5.0")]
     for _ in range(3):
-        site.enter(site.add("client"), WIDE)
+        site.sign_in(site.add("client"), WIDE)
     long = {"surname": "W" * 200, "name": "\u202eevil", "address": "x" * 200}
     site.write(_change, account.id, long)
     enter(site, page, staff)
@@ -117,7 +117,7 @@ def walk_ends(site: House, page: Page, visit: Visit) -> None:
     """How staff end sessions."""
     staff = site.add("user", staff=True)
     enter(site, page, staff)
-    clients = [site.enter(site.add("client"), "Ending/1.0") for _ in range(3)]
+    clients = [site.sign_in(site.add("client"), "Ending/1.0") for _ in range(3)]
     address = f"/admin/sessions/end/?session=client-{clients[0].session}"
     site.write(forget_passwords, staff)
     page.goto(address)

@@ -29,7 +29,7 @@ def test_the_numbers_follow_what_happens_and_leave_what_was_opened(site: House, 
     live = page.locator(".figures dd").first
     before = int(live.inner_text().replace(",", ""))
 
-    site.enter(site.add("client"))
+    site.sign_in(site.add("client"))
 
     expect(live).to_have_text(f"{before + 1:,}")
     expect(page.locator("#flow-numbers")).to_have_attribute("open", "")
@@ -46,7 +46,7 @@ def test_the_hover_tells_what_a_column_stands_for(site: House, open_page: Open) 
 
 
 def test_rows_are_picked_all_at_once_and_end_after_a_page_that_says_so(site: House, open_page: Open) -> None:
-    devices = [site.enter(site.add("client"), "Pickable/1.0") for _ in range(3)]
+    devices = [site.sign_in(site.add("client"), "Pickable/1.0") for _ in range(3)]
     page = open_page(site.add("user", staff=True), "/admin/sessions/?device=Pickable%2F1.0")
     button = page.get_by_role("button", name="End the picked ones …")
     expect(page.locator("[data-pick]")).to_have_count(3)
@@ -79,7 +79,7 @@ def test_empty_filters_stay_out_of_the_address(site: House, open_page: Open) -> 
 
 def test_everything_works_without_javascript(site: House, open_page: Open) -> None:
     account = site.add("user")
-    device = site.enter(account, "Scriptless/1.0")
+    device = site.sign_in(account, "Scriptless/1.0")
     staff = site.add("user", staff=True)
     page = open_page(staff, "/admin/sessions/", java_script_enabled=False)
 
@@ -102,7 +102,7 @@ def test_everything_works_without_javascript(site: House, open_page: Open) -> No
 
 
 def test_the_keyboard_alone_reaches_everything_and_the_focus_is_seen(site: House, open_page: Open) -> None:
-    site.enter(site.add("user"), "Keyed/1.0")
+    site.sign_in(site.add("user"), "Keyed/1.0")
     page = open_page(site.add("user", staff=True), "/admin/sessions/?device=Keyed%2F1.0")
     page.reload()
     reached: list[str] = []

@@ -45,12 +45,12 @@ def test_a_device_that_another_ends_is_at_the_sign_in_page_within_a_second_and_a
 def test_a_device_that_signs_in_appears_without_a_reload_and_what_was_typed_stays(site: House, open_page: Open) -> None:
     account = site.add("user")
     for number in range(8):
-        site.enter(account, f"Thing{number}/1.0")
+        site.sign_in(account, f"Thing{number}/1.0")
     page = open_page(account)
     page.get_by_role("searchbox").fill("newcomer")
     expect(page.get_by_text("No device matches.")).to_be_visible()
 
-    device = site.enter(account, "Newcomer/2.0")
+    device = site.sign_in(account, "Newcomer/2.0")
 
     expect(page.locator(f"#device-{device.session}")).to_be_visible()
     expect(page.get_by_role("status").filter(has_text="9 other devices")).to_have_count(1)
@@ -68,7 +68,7 @@ def test_a_hidden_page_follows_nothing_and_catches_up_when_it_is_shown(site: Hou
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
 
-    device = site.enter(account, "Newcomer/2.0")
+    device = site.sign_in(account, "Newcomer/2.0")
     open_page(account).close()
     assert not asked
 
@@ -88,7 +88,7 @@ def test_a_page_that_is_offline_says_so_and_recovers_by_itself(site: House, open
 @pytest.mark.parametrize("kind", KIND_NAMES)
 def test_everything_works_without_javascript(site: House, open_page: Open, kind: str) -> None:
     account = site.add(kind)
-    others = [site.enter(account, f"Thing{number}/1.0") for number in range(10)]
+    others = [site.sign_in(account, f"Thing{number}/1.0") for number in range(10)]
     page = open_page(None, java_script_enabled=False)
     page.get_by_label("E-mail or phone").fill(account.contact)
     page.get_by_label("Password").fill(account.password)
@@ -142,23 +142,23 @@ def test_without_javascript_too_a_device_that_another_ends_is_told_so_and_a_thir
 def test_a_page_whose_stream_was_cut_follows_again_and_misses_nothing(site: House, open_page: Open) -> None:
     account = site.add("client")
     page = open_page(account)
-    first = site.enter(account, "First/1.0")
+    first = site.sign_in(account, "First/1.0")
     expect(page.locator(f"#device-{first.session}")).to_be_visible()
 
     # Workers take their time to start where all cores are busy.
     with page.expect_request("**/live/", timeout=60_000):
         # New workers take over, and the old ones let their streams go.
         os.kill(site.pid, signal.SIGHUP)
-        meanwhile = site.enter(account, "Second/1.0")
+        meanwhile = site.sign_in(account, "Second/1.0")
     expect(page.locator(f"#device-{meanwhile.session}")).to_be_visible()
-    third = site.enter(account, "Third/1.0")
+    third = site.sign_in(account, "Third/1.0")
 
     expect(page.locator(f"#device-{third.session}")).to_be_visible()
 
 
 def test_the_keyboard_alone_ends_a_device_and_the_focus_goes_to_what_was_done(site: House, open_page: Open) -> None:
     account = site.add("user")
-    site.enter(account, "Thing/1.0")
+    site.sign_in(account, "Thing/1.0")
     page = open_page(account)
     page.reload()
 
@@ -185,7 +185,7 @@ def test_the_question_before_ending_all_others_keeps_the_focus_and_is_left_by_es
 ) -> None:
     account = site.add("client")
     for _ in range(2):
-        site.enter(account)
+        site.sign_in(account)
     page = open_page(account)
 
     page.get_by_role("button", name="End all others").focus()
@@ -204,7 +204,7 @@ def test_the_question_before_ending_all_others_keeps_the_focus_and_is_left_by_es
 
 def test_a_double_click_ends_once_and_tells_it_in_words(site: House, open_page: Open) -> None:
     account = site.add("user")
-    site.enter(account, "Thing/1.0")
+    site.sign_in(account, "Thing/1.0")
     page = open_page(account)
 
     page.get_by_role("button", name=re.compile("^End session: Thing")).dblclick()
@@ -239,7 +239,7 @@ def test_what_was_typed_wrongly_stays_beside_what_is_wrong_with_it(site: House, 
         page.get_by_role("button", name="Save").click()
     # The stream of the page that came has it looked at again, once it is open and whenever something happens.
     with page.expect_response(lambda answer: answer.request.resource_type == "fetch"):
-        site.enter(account)
+        site.sign_in(account)
     expect(page.locator(".error")).to_contain_text("too long")
     expect(name).to_have_value("x" * 100)
 
@@ -255,7 +255,7 @@ def test_what_is_selected_stays_so_when_something_happens(site: House, open_page
     name.press("ControlOrMeta+a")
     page.evaluate("document.addEventListener('swapped', () => document.body.classList.add('swapped'))")
 
-    site.enter(account)
+    site.sign_in(account)
     expect(page.locator("body.swapped")).to_be_attached()
     page.keyboard.type("Home")
 
@@ -294,7 +294,7 @@ def test_a_page_that_the_browser_kept_in_memory_is_left_once_its_session_is_over
 def test_typing_narrows_the_list(site: House, open_page: Open) -> None:
     account = site.add("user")
     for number in range(12):
-        site.enter(account, f"Thing{number}/1.0")
+        site.sign_in(account, f"Thing{number}/1.0")
     page = open_page(account)
 
     page.get_by_role("searchbox").fill("thing1")

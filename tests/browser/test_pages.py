@@ -124,8 +124,8 @@ def test_the_tab_key_reaches_all_that_can_be_pressed_or_filled_in_and_shows_wher
     site: House, open_page: Open, kind: str, width: int
 ) -> None:
     account = site.add(kind)
-    other = site.enter(account, "Thing/1.0").session
-    site.enter(account, "Thing/2.0")
+    other = site.sign_in(account, "Thing/1.0").session
+    site.sign_in(account, "Thing/2.0")
     # Without scripts, so that no page is renewed while it is looked at.
     still = {"java_script_enabled": False}
     stranger, own = open_page(None, "/sign-in/", width, **still), open_page(account, "/devices/", width, **still)
@@ -165,7 +165,7 @@ def test_the_devices_are_sent_in_less_than_60_kb_from_this_host_alone_and_nothin
 ) -> None:
     account = site.add("user")
     for number in range(49):
-        site.enter(account, f"Thing{number}/1.0")
+        site.sign_in(account, f"Thing{number}/1.0")
     assert weigh(site, open_page, account, "/devices/") < 60_000
 
 

@@ -162,12 +162,12 @@ def walk_signed_in(site: House, page: Page, visit: Visit, kind: str) -> None:
 
 def _walk_devices(site: House, page: Page, visit: Visit, account: Account) -> None:
     for agent in ("curl/8.5.0", WIDE):
-        site.enter(account, agent)
+        site.sign_in(account, agent)
     page.goto("/devices/")
     visit(page, "/devices/ with some others")
     for number in range(8):
-        site.enter(account, f"Thing{number}/1.0")
-    other = site.enter(account, WIDE).session
+        site.sign_in(account, f"Thing{number}/1.0")
+    other = site.sign_in(account, WIDE).session
     for address in ("/devices/", "/devices/?q=thing4", "/devices/?q=nothing", f"/devices/{other}/"):
         page.goto(address)
         visit(page, address)
@@ -189,7 +189,7 @@ def _walk_devices(site: House, page: Page, visit: Visit, account: Account) -> No
     visit(page, "/devices/ID/ of this device")
     long_ago = text("DELETE FROM events WHERE kind = :kind AND account_id = :id")
     for _ in range(31):
-        site.enter(account, "Thing0/1.0")
+        site.sign_in(account, "Thing0/1.0")
     page.goto("/activity/")
     page.get_by_role("main").get_by_role("navigation").get_by_role("link").click()
     visit(page, "/activity/ older")
@@ -238,8 +238,8 @@ def _submit_elsewhere(page: Page, address: str) -> None:
 def walk_links(site: House, page: Page, visit: Visit, kind: str) -> None:
     """The page that the link in a message leads to."""
     account = site.add(kind)
-    site.enter(account, "Thing/1.0")
-    site.enter(account, "Stranger/1.0")
+    site.sign_in(account, "Thing/1.0")
+    site.sign_in(account, "Stranger/1.0")
     link = letter(site, account.contact, r"(/end/[^/\s\\]+/)")
     page.goto("about:blank")
     page.context.clear_cookies(name="session")
