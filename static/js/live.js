@@ -58,6 +58,8 @@ function swap(page) {
   const known = new Set([...shown.querySelectorAll("[id]")].map((element) => element.id));
   const focused = shown.contains(document.activeElement) ? document.activeElement : null;
   const place = focused && findPlace(focused);
+  // Of what is no field of text there is none, or null.
+  const { selectionStart, selectionEnd } = focused ?? {};
   keepTyped(shown, fresh);
   const open = shown.querySelector("dialog[open]")?.id;
   for (const { id } of shown.querySelectorAll("details[id][open]")) fresh.querySelector(`#${id}`)?.setAttribute("open", "");
@@ -73,7 +75,12 @@ function swap(page) {
     document.querySelector(`[popovertarget="${open}"]`)?.focus();
     document.getElementById(open)?.showModal();
   }
-  if (place) (place() ?? document.getElementById("title")).focus({ preventScroll: true });
+  if (place) {
+    const found = place();
+    (found ?? document.getElementById("title")).focus({ preventScroll: true });
+    // At once: what is typed next goes where it would have gone.
+    if (selectionStart != null) found?.setSelectionRange?.(selectionStart, selectionEnd);
+  }
 }
 
 // Says what changed to who does not see it. Elsewhere: what is itself replaced is not said reliably.
@@ -107,13 +114,7 @@ function findPlace(element) {
 function keepTyped(shown, fresh) {
   for (const input of shown.querySelectorAll("input[id]")) {
     const other = fresh.querySelector(`#${input.id}`);
-    if (!other) continue;
-    if (input.value !== input.defaultValue) other.value = input.value;
-    const { selectionStart, selectionEnd } = input;
-    if (input === document.activeElement && selectionStart !== null) {
-      // Once it has the focus.
-      setTimeout(() => other.setSelectionRange(selectionStart, selectionEnd));
-    }
+    if (other && input.value !== input.defaultValue) other.value = input.value;
   }
 }
 
