@@ -7,6 +7,7 @@ import itertools
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -76,7 +77,13 @@ class Store:
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def store(request: pytest.FixtureRequest, make_url: Callable[[str], str]) -> Iterator[Store]:
     """Each database, without a server."""
-    url = make_url(request.param)
+    with open_store(make_url(request.param)) as opened:
+        yield opened
+
+
+@contextmanager
+def open_store(url: str) -> Iterator[Store]:
+    """The database at `url`, opened twice, and closed."""
     with open_loop() as run:
         opened = Store(open_database(url), open_database(url), run)
         yield opened
@@ -448,8 +455,7 @@ async def is_anybody_waiting(url: str) -> bool:
 def test_whoever_s_session_ends_while_it_waits_changes_nothing(make_url: Callable[[str], str]) -> None:
     # On SQLite nobody else writes meanwhile.
     url = make_url("postgresql")
-    with ThreadPoolExecutor(2) as aside, open_loop() as run:
-        store = Store(open_database(url), open_database(url), run)
+    with ThreadPoolExecutor(2) as aside, open_store(url) as store:
         mine = add(store, USER)
         owner, thief = (principal_of(start(store, USER, mine)) for _ in range(2))
         changing: list[Future[bool]] = []
@@ -469,8 +475,6 @@ def test_whoever_s_session_ends_while_it_waits_changes_nothing(make_url: Callabl
         store.write(end)
         assert not changing[0].result()
         left = [row["id"] for row in store.read(get_live, USER, mine)]
-        run(store.database.close())
-        run(store.second.close())
 
     assert left == [owner.session_id]
 
@@ -495,8 +499,7 @@ def test_whoever_is_made_staff_while_it_is_written_who_was_seen_has_the_limits_o
             return super().limits(kind, is_staff)
 
     making: list[Future[None]] = []
-    with ThreadPoolExecutor(2) as aside, open_loop() as run:
-        store = Store(open_database(url), open_database(url), run)
+    with ThreadPoolExecutor(2) as aside, open_store(url) as store:
         mine = add(store, USER)
         seen = start(store, USER, mine).session["id"]
         ends = []
@@ -504,8 +507,6 @@ def test_whoever_is_made_staff_while_it_is_written_who_was_seen_has_the_limits_o
             store.write(sessions.see, USER, {seen: NOW + after}, settings, NOW)
             making[0].result()
             ends += [row["expires_at"] for row in store.read(get_live, USER, mine)]
-        run(store.database.close())
-        run(store.second.close())
 
     assert ends == [NOW + MINUTE + SETTINGS.staff.idle, NOW + 2 * MINUTE + SETTINGS.staff.idle]
 
@@ -514,8 +515,7 @@ def test_whoever_is_made_staff_while_it_is_written_who_was_seen_has_the_limits_o
 def test_writing_who_was_seen_waits_for_nobody(make_url: Callable[[str], str]) -> None:
     # On SQLite nobody else writes meanwhile.
     url = make_url("postgresql")
-    with open_loop() as run:
-        store = Store(open_database(url), open_database(url), run)
+    with open_store(url) as store:
         mine = add(store, USER)
         held, free = (start(store, USER, mine).session["id"] for _ in range(2))
 
@@ -531,8 +531,6 @@ def test_writing_who_was_seen_waits_for_nobody(make_url: Callable[[str], str]) -
 
         store.write(hold)
         last = {row["id"]: row["last_seen_at"] for row in store.read(get_live, USER, mine)}
-        run(store.database.close())
-        run(store.second.close())
 
     assert last == {held: NOW, free: NOW + MINUTE}
 
