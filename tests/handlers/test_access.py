@@ -75,7 +75,6 @@ NOT_VALID = (
 )
 FORBIDDEN = {"detail": "You do not have permission to perform this action."}, None
 
-
 FORGER = Tokens(KeySet([Key("test", b"f" * 64, "HS256")]), 900, timedelta(days=366))
 TABLES = ("users", "clients", "user_sessions", "client_sessions")
 
