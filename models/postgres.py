@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any, cast
 
 import asyncpg
-from sqlalchemy import URL, event, exc, make_url
+from sqlalchemy import URL, Connection, event, exc, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from models import migrating
@@ -40,6 +40,13 @@ _EVENTS_SINCE = """
     SELECT id, kind, account_id, type, session_id, cause FROM events
     WHERE tx >= $1 AND (account_id IS NOT NULL OR type = 'emergency') ORDER BY id
 """
+
+# A day and a year of the log are found in different ways, which one plan for both is not. Nor are further processes
+# started: what there is to read side by side is asked for side by side.
+_PLANNED_FOR_ITS_VALUES = text(
+    "SELECT set_config('plan_cache_mode', 'force_custom_plan', true),"
+    " set_config('max_parallel_workers_per_gather', '0', true)"
+)
 
 
 class PostgresDatabase(Database):
@@ -92,7 +99,11 @@ class PostgresDatabase(Database):
             raise DatabaseUnavailable(str(error) or type(error).__name__) from error
 
     async def scan(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await _answer(self._run(query, *args, **kwargs), SCAN_SECONDS)
+        def run(db: Connection) -> T:
+            db.execute(_PLANNED_FOR_ITS_VALUES)
+            return query(db, *args, **kwargs)
+
+        return await _answer(self._run(run), SCAN_SECONDS)
 
     async def write(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await _answer(self._run(query, *args, **kwargs), ANSWER_SECONDS)

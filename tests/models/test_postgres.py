@@ -1,4 +1,4 @@
-"""PostgreSQL by TLS: a server that lets in nobody without, and what the URL may say of it."""
+"""PostgreSQL: how it is connected to by TLS, what the URL may say of that, and how it plans what is scanned."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from sqlalchemy import literal, select, text
+from sqlalchemy import Connection, literal, select, text
 
 from models.database import Database, DatabaseUnavailable, Statement
 from models.postgres import PostgresDatabase
@@ -123,3 +123,17 @@ def test_an_option_that_means_nothing_is_told_in_one_line(options: str, told: st
     with pytest.raises(ValueError, match=re.escape(told)) as raised:
         PostgresDatabase(f"postgresql://me:s3cret@127.0.0.1/none?{options}", 1)
     assert "\n" not in str(raised.value)
+
+
+def test_what_is_scanned_is_planned_for_its_values_and_what_comes_after_it_is_not(postgres: str) -> None:
+    def read(db: Connection) -> str:
+        return str(db.scalar(text("SELECT current_setting('plan_cache_mode')")))
+
+    async def run() -> list[str]:
+        database = PostgresDatabase(make_database(postgres), 1)
+        try:
+            return [await database.scan(read), await database.read(read)]
+        finally:
+            await database.close()
+
+    assert asyncio.run(run()) == ["force_custom_plan", "auto"]
