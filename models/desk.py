@@ -13,9 +13,11 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    CTE,
     ColumnElement,
     CompoundSelect,
     Connection,
+    FromClause,
     Select,
     Table,
     case,
@@ -189,25 +191,28 @@ def _find_sessions(
         return total, []
     is_descending = sought.sort.startswith("-")
     sort = columns[_sort_column(sought)]
-    wanted = [*search.conditions, is_live(kind, now)]
-    follows = place.follows(sort, columns.id, kind.name, is_descending)
-    is_down = is_descending is not place.is_back
+    listed: FromClause = sessions
+    page = select(columns.id, sort).where(*search.conditions, is_live(kind, now))
     if search.plan.is_few:
-        # Fenced off: a planner that sees the limit would walk the list for the few rows that match.
-        matching = _by(search.plan.index, sessions, select(columns.id, sort)).where(*wanted, *follows)
-        fenced = matching.cte("matching").prefix_with("MATERIALIZED")
-        page = select(fenced).order_by(*_ordered(fenced.c[sort.name], fenced.c.id, is_down))
+        listed = _fence(_by(search.plan.index, sessions, page))
+        page = select(listed)
     else:
-        walked = _by("started" if sort is columns.created_at else "seen", sessions, select(columns.id, sort))
-        page = walked.where(*wanted, *follows, *sought.implied(kind, now)).order_by(
-            *_ordered(sort, columns.id, is_down)
-        )
+        index = "started" if sort is columns.created_at else "seen"
+        page = _by(index, sessions, page).where(*sought.implied(kind, now))
+    key, number = listed.c[sort.name], listed.c.id
+    page = page.where(*place.follows(key, number, kind.name, is_descending))
+    page = page.order_by(*_ordered(key, number, is_descending is not place.is_back))
     rows: Sequence[Row] = db.execute(page.where(allowed).limit(most)).mappings().all()
     return total, rows
 
 
 def _ordered(sort: ColumnElement[Any], row: ColumnElement[Any], is_down: bool) -> tuple[ColumnElement[Any], ...]:
     return (sort.desc(), row.desc()) if is_down else (sort, row)
+
+
+def _fence(matching: Select[Any]) -> CTE:
+    """The few rows that match, found first: a planner that sees the place or the limit would walk the list for them."""
+    return matching.cte("matching").prefix_with("MATERIALIZED")
 
 
 def _by(index: str | None, table: Table, found: Select[Any]) -> Select[Any]:
@@ -491,18 +496,16 @@ def _find_events(
     db: Connection, principal: Principal, sought: EventFilter, now: datetime, place: Place, most: int, plan: _Plan
 ) -> list[Row]:
     columns, terms = EVENTS.c, sought.terms()
-    wanted = [term.condition for term in terms]
-    follows = place.follows(columns.at, columns.id, "user", True)
     is_down = not place.is_back
+    listed: FromClause = EVENTS
+    page = select(columns.id, columns.at).where(*(term.condition for term in terms))
     if plan.is_few:
-        matching = _by(plan.index, EVENTS, select(columns.id, columns.at)).where(*wanted, *follows)
-        fenced = matching.cte("matching").prefix_with("MATERIALIZED")
-        page = select(fenced.c.id).order_by(*_ordered(fenced.c.at, fenced.c.id, is_down))
+        listed = _fence(_by(plan.index, EVENTS, page))
+        page = select(listed)
     else:
-        index = next((term.index for term in terms if term.index in ("cause", "type", "by")), "at")
-        walked = _by(index, EVENTS, select(columns.id)).where(*wanted, *follows)
-        page = walked.order_by(*_ordered(columns.at, columns.id, is_down))
-    ids = db.scalars(page.where(may_see(principal, now)).limit(most)).all()
+        page = _by(next((term.index for term in terms if term.index in ("cause", "type", "by")), "at"), EVENTS, page)
+    page = page.where(*place.follows(listed.c.at, listed.c.id, "user", True), may_see(principal, now))
+    ids = db.scalars(page.order_by(*_ordered(listed.c.at, listed.c.id, is_down)).limit(most)).all()
     found = select(EVENTS).where(columns.id.in_(ids), may_see(principal, now))
     rows = db.execute(found.order_by(*_ordered(columns.at, columns.id, is_down))).mappings().all()
     labels = _read_labels(db, rows)
