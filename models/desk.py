@@ -265,9 +265,9 @@ def _count_rows(search: _Search) -> Select[Any]:
     sessions, kept = kind.sessions, counts.sum_sessions(kind.name, facets)
     if not terms:
         return kept
-    # Where many match, the two indexes that hold the makes too answer by themselves; one knows the other's time.
+    # Where many match: each index knows the makes and when a session was started, one alone when it was seen.
     indexes = [term.index for term in terms]
-    index = plan.index if plan.is_few else next((one for one in ("seen", "started") if one in indexes), indexes[0])
+    index = plan.index if plan.is_few else "seen" if "seen" in indexes else indexes[0]
     one_by_one = _by(index, sessions, select(func.count()).select_from(sessions)).where(*search.conditions)
     if plan.is_few or facets or len(terms) > 1 or not terms[0].outside:
         return one_by_one

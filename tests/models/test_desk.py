@@ -216,6 +216,8 @@ FILTERS = [
     SessionFilter(network=Network.parse("10.1.2.3"), country="RU"),
     SessionFilter(network=Network.parse("2001:db8::/32"), sort="-seen"),
     SessionFilter(network=Network.parse("0.0.0.0/0")),
+    SessionFilter(network=Network.parse("10.0.0.0/8"), started_from=NOW - 20 * DAY, country="RU"),
+    SessionFilter(network=Network.parse("10.0.0.0/8"), seen_from=NOW - 20 * DAY, sort="seen"),
     SessionFilter(started_from=NOW - 20 * DAY, started_to=NOW - 9 * DAY),
     SessionFilter(started_from=NOW - 10 * DAY, sort="seen", browser="Chrome"),
     SessionFilter(started_to=NOW - 10 * DAY, sort="started"),
@@ -236,6 +238,7 @@ FILTERS = [
     SessionFilter(q="Smith Вера Павловна"),
     SessionFilter(device="mozilla/5.0 (IPHONE"),
     SessionFilter(device="Curl", country="RU"),
+    SessionFilter(device="mozilla", started_to=NOW - 9 * DAY, sort="-seen"),
     SessionFilter(ids=frozenset({("user", 3), ("client", 4), ("client", 5)})),
     SessionFilter(browser="Lynx"),
 ]
