@@ -221,6 +221,10 @@ def list_cases(now: datetime) -> dict[str, SessionFilter]:
         "surname": SessionFilter(q="kowalski321"),
         "device": SessionFilter(device="curl"),
         "device, most": SessionFilter(device="Mozilla"),
+        "network /8, started": SessionFilter(network=Network.parse("12.0.0.0/8"), started_from=now - 30 * day),
+        "network /8, seen": SessionFilter(network=Network.parse("12.0.0.0/8"), seen_from=now - 20 * day),
+        "phone, seen": SessionFilter(q="+79000012", seen_from=now - 20 * day),
+        "device, most, seen": SessionFilter(device="Mozilla", seen_from=now - 20 * day),
         "seen first": SessionFilter(sort="-seen"),
         "seen last": SessionFilter(sort="seen", country="RU"),
     }
@@ -316,7 +320,7 @@ def leave_alone() -> None:
 
 
 async def measure_pages(small: tuple[Open, Pages], large: tuple[Open, Pages], repeats: int) -> None:
-    """Print how many each page tells of, and how long it takes, from the request to its last byte.
+    """Print how many each page tells of, there and where there is little, and how long it takes, to its last byte.
 
     Milliseconds, p50 and p99, of its first page and of one deep inside it; and how many times what it takes, at p50,
     where there is little, measured in turn with it.
@@ -330,7 +334,7 @@ async def measure_pages(small: tuple[Open, Pages], large: tuple[Open, Pages], re
                 base = await measure(partial(open_small, beside or few[name][1]), repeats)
                 taken = await measure(partial(open_large, address), repeats)
                 told.append(f"{taken[0]:6.1f} {taken[1]:6.1f} x{taken[0] / base[0]:4.1f}")
-        print(f"{name:36} {total:>9}  first {'   deep '.join(told)}", flush=True)
+        print(f"{name:36} {total:>9} {few[name][0]:>6}  first {'   deep '.join(told)}", flush=True)
 
 
 async def find_inside(ask: Any, cursor: str) -> str:

@@ -40,6 +40,8 @@ from models.schema import EVENTS, FACETS, KINDS, Kind, Row
 
 # So many rows are read and sorted rather than a list walked.
 FEW = 4000
+# So many are counted one by one by the index of one of several conditions, whatever the others ask of them.
+MANY = 40_000
 # So many accounts may begin as a search for their sessions says.
 MOST_ACCOUNTS = 1000
 MOST_STREAMED = 1000
@@ -152,6 +154,16 @@ class _Search:
     # All that is asked, but that they are live.
     conditions: list[ColumnElement[bool]]
 
+    @property
+    def is_narrow(self) -> bool:
+        """Whether what matches is counted by the index of the plan."""
+        return self.plan.is_few or (len(self.terms) > 1 and self.plan.bound <= MANY)
+
+    def select(self, *what: ColumnElement[Any]) -> Select[Any]:
+        """`what` of the rows that match, those that expired among them, by the index of the plan."""
+        found = _by(self.plan.index, self.kind.sessions, select(*what)).where(*self.conditions)
+        return found.where(_has_make(self.kind, self.facets)) if self.plan.index == "make" else found
+
 
 def _search(db: Connection, kind: Kind, sought: SessionFilter, now: datetime) -> _Search:
     """Raises TooWide."""
@@ -163,8 +175,6 @@ def _search(db: Connection, kind: Kind, sought: SessionFilter, now: datetime) ->
         terms.append(Term("started", columns.created_at > at))
     plan = _plan(db, kind, facets, terms)
     asked = [columns[name] == value for name, value in facets.items()]
-    if plan.is_few and plan.index == "make":
-        asked.append(_has_make(kind, facets))
     return _Search(kind, facets, terms, plan, [*asked, *(term.condition for term in terms)])
 
 
@@ -192,13 +202,12 @@ def _find_sessions(
     is_descending = sought.sort.startswith("-")
     sort = columns[_sort_column(sought)]
     listed: FromClause = sessions
-    page = select(columns.id, sort).where(*search.conditions, is_live(kind, now))
-    if search.plan.is_few:
-        listed = _fence(_by(search.plan.index, sessions, page))
+    if _is_read(db, search, total, most):
+        listed = _fence(search.select(columns.id, sort).where(is_live(kind, now)))
         page = select(listed)
     else:
-        index = "started" if sort is columns.created_at else "seen"
-        page = _by(index, sessions, page).where(*sought.implied(kind, now))
+        walked = _by("started" if sort is columns.created_at else "seen", sessions, select(columns.id, sort))
+        page = walked.where(*search.conditions, is_live(kind, now), *sought.implied(kind, now))
     key, number = listed.c[sort.name], listed.c.id
     page = page.where(*place.follows(key, number, kind.name, is_descending))
     page = page.order_by(*_ordered(key, number, is_descending is not place.is_back))
@@ -208,6 +217,14 @@ def _find_sessions(
 
 def _ordered(sort: ColumnElement[Any], row: ColumnElement[Any], is_down: bool) -> tuple[ColumnElement[Any], ...]:
     return (sort.desc(), row.desc()) if is_down else (sort, row)
+
+
+def _is_read(db: Connection, search: _Search, total: int, most: int) -> bool:
+    """Whether what matches is read and sorted, and the list not walked until `most` of `total` were met."""
+    if search.plan.is_few or not search.is_narrow or not total:
+        return search.plan.is_few
+    met = (db.scalar(counts.sum_sessions(search.kind.name, {})) or 0) * most // total
+    return bool(met > search.plan.bound)
 
 
 def _fence(matching: Select[Any]) -> CTE:
@@ -229,14 +246,16 @@ def _unindexed(kind: Kind, found: Select[Any]) -> Select[Any]:
 
 
 def _plan(db: Connection, kind: Kind, facets: dict[str, str], terms: list[Term]) -> _Plan:
-    """By which index the fewest rows are read, and how many those are at most; past FEW they are not counted."""
+    """By which index the fewest rows are read, and how many those are at most; past MANY they are not counted."""
     plan = _Plan("make" if facets else None, int(db.scalar(counts.sum_sessions(kind.name, facets)) or 0))
+    # Of a condition that is alone its own index counts the rows, however many they are.
+    most = MANY if len(terms) > 1 else FEW
     for term in terms:
         if plan.is_few:
             break
-        capped = _by(term.index, kind.sessions, select(kind.sessions.c.id)).where(term.condition).limit(FEW + 1)
+        capped = _by(term.index, kind.sessions, select(kind.sessions.c.id)).where(term.condition).limit(most + 1)
         bound = db.scalar(select(func.count()).select_from(capped.subquery())) or 0
-        if bound <= FEW:
+        if bound <= most and bound < plan.bound:
             plan = _Plan(term.index, bound)
     return plan
 
@@ -265,11 +284,13 @@ def _count_rows(search: _Search) -> Select[Any]:
     sessions, kept = kind.sessions, counts.sum_sessions(kind.name, facets)
     if not terms:
         return kept
+    if search.is_narrow:
+        return search.select(func.count())
     # Where many match: each index knows the makes and when a session was started, one alone when it was seen.
     indexes = [term.index for term in terms]
-    index = plan.index if plan.is_few else "seen" if "seen" in indexes else indexes[0]
+    index = "seen" if "seen" in indexes else indexes[0]
     one_by_one = _by(index, sessions, select(func.count()).select_from(sessions)).where(*search.conditions)
-    if plan.is_few or facets or len(terms) > 1 or not terms[0].outside:
+    if facets or len(terms) > 1 or not terms[0].outside:
         return one_by_one
     # Where no more than a sixteenth is outside of a range, those are counted instead. Whether it is so costs little.
     most = plan.bound // 16

@@ -157,12 +157,15 @@ def house(request: pytest.FixtureRequest, make_url: Callable[[str], str]) -> Ite
         run(database.close())
 
 
-@pytest.fixture(params=["few", pytest.param("many", marks=pytest.mark.long)])
+@pytest.fixture(params=["few", *(pytest.param(name, marks=pytest.mark.long) for name in ("narrow", "many"))])
 def filled(house: Desk, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    """Found each way: as where few match, before what came is added up; and as where many do, after it is."""
-    if request.param == "many":
+    """Found each way: as where few match, before what came is added up; and as where many do, after it is, some of
+    them by one of several conditions, and by none."""
+    if request.param != "few":
         house.run(house.database.write(counts.fold))
         monkeypatch.setattr(desk, "FEW", 5)
+    if request.param == "many":
+        monkeypatch.setattr(desk, "MANY", 5)
     return house
 
 
