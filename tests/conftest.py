@@ -105,7 +105,9 @@ class Device:
 class House:
     """A running server, its database from the inside, and short ways to accounts and devices."""
 
-    def __init__(self, address: str, url: str, run: Callable[[Any], Any], log: Path) -> None:
+    def __init__(
+        self, address: str, url: str, run: Callable[[Any], Any], log: Path, *, keeps_connections: bool = True
+    ) -> None:
         self.address = address
         self.url = url
         self.run = run
@@ -113,7 +115,10 @@ class House:
         # The parent of the server's workers, where a test tells.
         self.pid = 0
         self.database = open_database(url)
-        self.client = httpx.Client(base_url=address, headers={"User-Agent": "tests/1"}, timeout=20, verify=NO_TLS)
+        limits = httpx.Limits(max_keepalive_connections=20 if keeps_connections else 0)
+        self.client = httpx.Client(
+            base_url=address, headers={"User-Agent": "tests/1"}, timeout=20, verify=NO_TLS, limits=limits
+        )
 
     def close(self) -> None:
         """Let go of the server's database and of the connections to it."""

@@ -57,7 +57,14 @@ def run_site(folder: Path, **settings: str) -> Iterator[House]:
     # Playwright keeps a loop in this thread: the database is asked from another.
     with ThreadPoolExecutor(1) as thread:
         runner = asyncio.Runner()
-        opened = House(server.address, url, lambda work: thread.submit(runner.run, work).result(), server.log)
+        # A worker that is rolled over closes the connections that are kept, one of them perhaps as it is asked on.
+        opened = House(
+            server.address,
+            url,
+            lambda work: thread.submit(runner.run, work).result(),
+            server.log,
+            keeps_connections=False,
+        )
         opened.pid = server.process.pid
         yield opened
         opened.close()
