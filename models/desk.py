@@ -13,14 +13,11 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
-    CTE,
     ColumnElement,
     CompoundSelect,
     Connection,
-    FromClause,
     Select,
     Table,
-    case,
     false,
     func,
     or_,
@@ -34,7 +31,7 @@ from sqlalchemy import (
 from models import clock, counts, cutoffs
 from models.database import Database, is_among
 from models.filters import AccountFilter, EventFilter, SessionFilter, Term, begins_of_account
-from models.paging import RANKS, Cursor, Page, Place
+from models.paging import RANKS, Cursor, Order, Page, Place
 from models.principals import Principal, cut_at, is_live, may_see
 from models.schema import EVENTS, FACETS, KINDS, Kind, Row
 
@@ -42,6 +39,8 @@ from models.schema import EVENTS, FACETS, KINDS, Kind, Row
 FEW = 4000
 # So many are counted one by one by the index of one of several conditions, whatever the others ask of them.
 MANY = 40_000
+# Where no more than one of so many is outside of a range, those outside are counted, and not those inside.
+INSIDE = 16
 # So many accounts may begin as a search for their sessions says.
 MOST_ACCOUNTS = 1000
 MOST_STREAMED = 1000
@@ -151,18 +150,26 @@ class _Search:
     facets: dict[str, str]
     terms: list[Term]
     plan: _Plan
-    # All that is asked, but that they are live.
-    conditions: list[ColumnElement[bool]]
 
     @property
     def is_narrow(self) -> bool:
         """Whether what matches is counted by the index of the plan."""
         return self.plan.is_few or (len(self.terms) > 1 and self.plan.bound <= MANY)
 
-    def select(self, *what: ColumnElement[Any]) -> Select[Any]:
-        """`what` of the rows that match, those that expired among them, by the index of the plan."""
-        found = _by(self.plan.index, self.kind.sessions, select(*what)).where(*self.conditions)
-        return found.where(_has_make(self.kind, self.facets)) if self.plan.index == "make" else found
+    def select(self, index: str | None, *what: ColumnElement[Any]) -> Select[Any]:
+        """`what` of the rows that match, those that expired among them, by an index."""
+        return self.within(_by(index, self.kind.sessions, select(*what).select_from(self.kind.sessions)), index)
+
+    def within(self, found: Select[Any], index: str | None) -> Select[Any]:
+        """What matches of that which is found by an index."""
+        columns = self.kind.sessions.c
+        is_made = [columns[name] == value for name, value in self.facets.items()]
+        if index == "make":
+            # The makes are few, and the index is of all four.
+            made = counts.of_make(self.kind.name, self.facets)
+            makes = made.with_only_columns(*(made.selected_columns[name] for name in FACETS))
+            is_made = [tuple_(*(columns[name] for name in FACETS)).in_(makes)]
+        return found.where(*is_made, *(term.condition for term in self.terms))
 
 
 def _search(db: Connection, kind: Kind, sought: SessionFilter, now: datetime) -> _Search:
@@ -173,13 +180,15 @@ def _search(db: Connection, kind: Kind, sought: SessionFilter, now: datetime) ->
         # Rows of a cut-off that wait to be swept: they are no sessions any more, and may be most.
         at = db.scalar(select(cut_at(kind)))
         terms.append(Term("started", columns.created_at > at))
-    plan = _plan(db, kind, facets, terms)
-    asked = [columns[name] == value for name, value in facets.items()]
-    return _Search(kind, facets, terms, plan, [*asked, *(term.condition for term in terms)])
+    return _Search(kind, facets, terms, _plan(db, kind, facets, terms))
 
 
 def _sort_column(sought: SessionFilter) -> str:
     return "created_at" if "started" in sought.sort else "last_seen_at"
+
+
+# The indexes in whose order lists are walked, by the column that they are sorted by.
+_INDEXES = {"created_at": "started", "last_seen_at": "seen"}
 
 
 def _find_sessions(
@@ -196,40 +205,43 @@ def _find_sessions(
     """How many sessions match, and the ids of those of the page, in its order; none where that is not `allowed`."""
     sessions, columns = kind.sessions, kind.sessions.c
     search = _search(db, kind, sought, now)
-    total = _count_sessions(db, search, now, allowed) if is_counted else 0
-    if not most or (is_counted and not total):
-        return total, []
-    is_descending = sought.sort.startswith("-")
-    sort = columns[_sort_column(sought)]
-    listed: FromClause = sessions
-    if _is_read(db, search, total, most):
-        listed = _fence(search.select(columns.id, sort).where(is_live(kind, now)))
-        page = select(listed)
-    else:
-        walked = _by("started" if sort is columns.created_at else "seen", sessions, select(columns.id, sort))
-        page = walked.where(*search.conditions, is_live(kind, now), *sought.implied(kind, now))
-    key, number = listed.c[sort.name], listed.c.id
-    page = page.where(*place.follows(key, number, kind.name, is_descending))
-    page = page.order_by(*_ordered(key, number, is_descending is not place.is_back))
-    rows: Sequence[Row] = db.execute(page.where(allowed).limit(most)).mappings().all()
-    return total, rows
-
-
-def _ordered(sort: ColumnElement[Any], row: ColumnElement[Any], is_down: bool) -> tuple[ColumnElement[Any], ...]:
-    return (sort.desc(), row.desc()) if is_down else (sort, row)
+    order = Order(place, _sort_column(sought), sought.sort.startswith("-"))
+    # Where it would be read even if all of its bound match, it is not counted first.
+    total, is_read = 0, bool(most) and _is_read(db, search, search.plan.bound, most)
+    if is_counted and not is_read:
+        total = _count_sessions(db, search, now, allowed)
+        if not most or not total:
+            return total, []
+        is_read = _is_read(db, search, total, most)
+    if is_read:
+        matching = search.select(search.plan.index, columns.id, columns[order.sort]).where(is_live(kind, now))
+        found, rows = _read_few(db, matching, order, kind.name, most, allowed)
+        return found or 0, rows
+    walked = search.select(_INDEXES[order.sort], columns.id, columns[order.sort])
+    walked = walked.where(is_live(kind, now), *sought.implied(kind, now), allowed)
+    return total, db.execute(order.page(walked, sessions, kind.name, most)).mappings().all()
 
 
 def _is_read(db: Connection, search: _Search, total: int, most: int) -> bool:
     """Whether what matches is read and sorted, and the list not walked until `most` of `total` were met."""
-    if search.plan.is_few or not search.is_narrow or not total:
+    if search.plan.is_few or not search.is_narrow:
         return search.plan.is_few
     met = (db.scalar(counts.sum_sessions(search.kind.name, {})) or 0) * most // total
     return bool(met > search.plan.bound)
 
 
-def _fence(matching: Select[Any]) -> CTE:
-    """The few rows that match, found first: a planner that sees the place or the limit would walk the list for them."""
-    return matching.cte("matching").prefix_with("MATERIALIZED")
+def _read_few(
+    db: Connection, matching: Select[Any], order: Order, kind: str, most: int, allowed: ColumnElement[bool]
+) -> tuple[int | None, Sequence[Row]]:
+    """How many match, None where that is not `allowed`, and the rows of the page: they are read once for both."""
+    # Found first: a planner that sees the place or the limit would walk the list for them.
+    few = matching.cte("matching").prefix_with("MATERIALIZED")
+    total = select(func.count().label("total")).select_from(few).subquery()
+    page = order.page(select(few), few, kind, most).subquery()
+    # Where the page is empty, a row with the total alone.
+    found = select(total.c.total, page).select_from(total.outerjoin(page, true())).where(allowed)
+    rows = db.execute(order.sorted(found, page)).mappings().all()
+    return (rows[0]["total"] if rows else None), [row for row in rows if row["id"] is not None]
 
 
 def _by(index: str | None, table: Table, found: Select[Any]) -> Select[Any]:
@@ -248,57 +260,50 @@ def _unindexed(kind: Kind, found: Select[Any]) -> Select[Any]:
 def _plan(db: Connection, kind: Kind, facets: dict[str, str], terms: list[Term]) -> _Plan:
     """By which index the fewest rows are read, and how many those are at most; past MANY they are not counted."""
     plan = _Plan("make" if facets else None, int(db.scalar(counts.sum_sessions(kind.name, facets)) or 0))
-    # Of a condition that is alone its own index counts the rows, however many they are.
-    most = MANY if len(terms) > 1 else FEW
     for term in terms:
         if plan.is_few:
             break
+        # Of a condition that is alone its own index counts the rows, however many they are.
+        most = min(plan.bound, MANY if len(terms) > 1 else FEW)
         capped = _by(term.index, kind.sessions, select(kind.sessions.c.id)).where(term.condition).limit(most + 1)
         bound = db.scalar(select(func.count()).select_from(capped.subquery())) or 0
-        if bound <= most and bound < plan.bound:
+        if bound <= most:
             plan = _Plan(term.index, bound)
     return plan
 
 
-def _has_make(kind: Kind, facets: dict[str, str]) -> ColumnElement[bool]:
-    """Which sessions are of a make that has these values: the makes are few, and the index is of all four."""
-    made = counts.of_make(kind.name, facets)
-    makes = made.with_only_columns(*(made.selected_columns[name] for name in FACETS))
-    return tuple_(*(kind.sessions.c[name] for name in FACETS)).in_(makes)
-
-
 def _count_sessions(db: Connection, search: _Search, now: datetime, allowed: ColumnElement[bool]) -> int:
     """How many live sessions match; none where that is not `allowed`."""
-    sessions = search.kind.sessions
     # The rows that expired and wait to be swept are few: they are counted by themselves, and taken off.
-    expired = select(func.count()).where(*search.conditions, sessions.c.expires_at <= now).select_from(sessions)
-    by_expiry = _by("expires_at", sessions, expired)
-    counted = select(_count_rows(search).scalar_subquery(), by_expiry.scalar_subquery())
-    found = db.execute(counted.where(allowed)).first()
+    expired = search.select("expires_at", func.count()).where(search.kind.sessions.c.expires_at <= now)
+    found = db.execute(select(_count_rows(db, search), expired.scalar_subquery()).where(allowed)).first()
     return int(found[0]) - int(found[1]) if found else 0
 
 
-def _count_rows(search: _Search) -> Select[Any]:
+def _count_rows(db: Connection, search: _Search) -> ColumnElement[int]:
     """How many rows match, those that expired among them."""
-    kind, facets, terms, plan = search.kind, search.facets, search.terms, search.plan
-    sessions, kept = kind.sessions, counts.sum_sessions(kind.name, facets)
-    if not terms:
-        return kept
+    kind, sessions = search.kind, search.kind.sessions
+    if not search.terms:
+        return counts.sum_sessions(kind.name, search.facets).scalar_subquery()
     if search.is_narrow:
-        return search.select(func.count())
-    # Where many match: each index knows the makes and when a session was started, one alone when it was seen.
-    indexes = [term.index for term in terms]
-    index = "seen" if "seen" in indexes else indexes[0]
-    one_by_one = _by(index, sessions, select(func.count()).select_from(sessions)).where(*search.conditions)
-    if facets or len(terms) > 1 or not terms[0].outside:
-        return one_by_one
-    # Where no more than a sixteenth is outside of a range, those are counted instead. Whether it is so costs little.
-    most = plan.bound // 16
-    others = [_by(index, sessions, select(sessions.c.id)).where(part) for part in terms[0].outside]
-    outside = union_all(*others).limit(most + 1).subquery()
-    left_out = select(func.count().label("count")).select_from(outside).cte("left_out").prefix_with("MATERIALIZED")
-    rest = kept.scalar_subquery() - left_out.c.count
-    return select(case((left_out.c.count <= most, rest), else_=one_by_one.scalar_subquery()))
+        return search.select(search.plan.index, func.count()).scalar_subquery()
+    # Each index knows the makes and when a session was started, one alone when it was seen, one the times of each make.
+    indexes = [term.index for term in search.terms]
+    index = "seen" if "seen" in indexes else "make" if search.facets and set(indexes) == {"started"} else indexes[0]
+    for term in search.terms:
+        if len(indexes) > 1 and (index != "seen" or term.index in ("seen", "started")):
+            continue
+        outside = [_by(term.index, sessions, select(sessions.c.id)).where(part) for part in term.outside]
+        if outside and _is_at_most(db, union_all(*outside), search.plan.bound // INSIDE):
+            others = replace(search, terms=[other for other in search.terms if other is not term])
+            left_out = [others.within(found, term.index).with_only_columns(func.count()) for found in outside]
+            return _count_rows(db, others) - sum(found.scalar_subquery() for found in left_out)
+    return search.select(index, func.count()).scalar_subquery()
+
+
+def _is_at_most(db: Connection, found: Select[Any] | CompoundSelect[Any], most: int) -> bool:
+    """Whether so many are found; no more than one more is looked at."""
+    return (db.scalar(select(func.count()).select_from(found.limit(most + 1).subquery())) or 0) <= most
 
 
 def _of_accounts(db: Connection, kind: Kind, q: str) -> ColumnElement[bool]:
@@ -384,24 +389,22 @@ def _read_accounts(
     total = _count_accounts(db, principal, kind, sought, now)
     if total is None:
         return None
-    is_descending = sought.sort.startswith("-")
-    sort = columns.surname_key if sought.sort == "surname" else columns.id
-    follows = place.follows(sort, columns.id, kind.name, is_descending)
-    order = _ordered(sort, columns.id, is_descending is not place.is_back)
+    order = Order(place, "surname_key" if sought.sort == "surname" else "id", sought.sort.startswith("-"))
     found = _by(sought.index, kind.accounts, select(columns.id))
     if sought.q and total > FEW:
         # Any of the list's own order soon is one of so many.
-        found = _by("surname_key", kind.accounts, found) if sort is columns.surname_key else _unindexed(kind, found)
+        found = _by("surname_key", kind.accounts, found) if sought.sort == "surname" else _unindexed(kind, found)
         found = found.where(or_(*begins_of_account(kind, sought.q)))
     elif sought.q:
         found = found.where(columns.id.in_(_matching(kind, sought.q)))
-    found = found.where(*sought.conditions(kind), *follows, may_see(principal, now)).order_by(*order).limit(most + 1)
+    found = found.where(*sought.conditions(kind), may_see(principal, now))
+    found = order.page(found, kind.accounts, kind.name, most + 1)
     rows = _show_accounts(db, principal, kind, [columns.id.in_(db.scalars(found).all())], now)
 
     def key(row: Row) -> Cursor:
-        return Cursor(row[sort.name], RANKS[kind.name], row["id"])
+        return Cursor(row[order.sort], RANKS[kind.name], row["id"])
 
-    return place.cut(rows, most, is_descending, key, total)
+    return place.cut(rows, most, order.is_descending, key, total)
 
 
 def _count_accounts(
@@ -477,27 +480,30 @@ def _read_some_events(
     db: Connection, principal: Principal, sought: EventFilter, now: datetime, place: Place, most: int
 ) -> list[Row] | None:
     """None where the principal may not see them."""
-    rows = _find_events(db, principal, sought, now, place, most, _plan_events(db, sought.terms()))
+    plan = _plan_events(db, sought.terms())
+    rows = _find_events(db, principal, sought, now, place, most, plan)[1]
     return rows if rows or db.scalar(select(may_see(principal, now))) else None
 
 
 def _read_events(
     db: Connection, principal: Principal, sought: EventFilter, now: datetime, place: Place, most: int
 ) -> Page | None:
-    terms = sought.terms()
-    plan = _plan_events(db, terms)
+    plan = _plan_events(db, sought.terms())
+    total, rows = _find_events(db, principal, sought, now, place, most + 1, plan)
+    if not plan.is_few:
+        total = _count_events(db, principal, sought, now)
+    return None if total is None else place.cut(rows, most, True, _event_key, total)
+
+
+def _count_events(db: Connection, principal: Principal, sought: EventFilter, now: datetime) -> int | None:
+    """None where the principal may not know."""
     if sought.is_counted:
         asked = {"type": sought.type, "cause": sought.cause, "kind": sought.kind}
-        total = counts.count_events(db, sought.since, sought.until, may_see(principal, now), **asked)
-    else:
-        other = next(term.index for term in terms if term.index not in ("cause", "type", "at"))
-        counted = _by(plan.index or other, EVENTS, select(func.count()).select_from(EVENTS))
-        counted = counted.where(*(term.condition for term in terms))
-        total = db.scalar(select(counted.scalar_subquery()).where(may_see(principal, now)))
-    if total is None:
-        return None
-    rows = _find_events(db, principal, sought, now, place, most + 1, plan) if total else []
-    return place.cut(rows, most, True, _event_key, total)
+        return counts.count_events(db, sought.since, sought.until, may_see(principal, now), **asked)
+    terms = sought.terms()
+    index = next(term.index for term in terms if term.index not in ("cause", "type", "at"))
+    counted = _by(index, EVENTS, select(func.count()).select_from(EVENTS)).where(*(term.condition for term in terms))
+    return db.scalar(select(counted.scalar_subquery()).where(may_see(principal, now)))
 
 
 def _plan_events(db: Connection, terms: list[Term]) -> _Plan:
@@ -515,22 +521,21 @@ def _plan_events(db: Connection, terms: list[Term]) -> _Plan:
 
 def _find_events(
     db: Connection, principal: Principal, sought: EventFilter, now: datetime, place: Place, most: int, plan: _Plan
-) -> list[Row]:
+) -> tuple[int | None, list[Row]]:
+    """The events of the page, and, where few match, how many there are."""
     columns, terms = EVENTS.c, sought.terms()
-    is_down = not place.is_back
-    listed: FromClause = EVENTS
-    page = select(columns.id, columns.at).where(*(term.condition for term in terms))
+    order, allowed = Order(place, "at"), may_see(principal, now)
+    total, matching = None, select(columns.id, columns.at).where(*(term.condition for term in terms))
     if plan.is_few:
-        listed = _fence(_by(plan.index, EVENTS, page))
-        page = select(listed)
+        total, found = _read_few(db, _by(plan.index, EVENTS, matching), order, "user", most, allowed)
     else:
-        page = _by(next((term.index for term in terms if term.index in ("cause", "type", "by")), "at"), EVENTS, page)
-    page = page.where(*place.follows(listed.c.at, listed.c.id, "user", True), may_see(principal, now))
-    ids = db.scalars(page.order_by(*_ordered(listed.c.at, listed.c.id, is_down)).limit(most)).all()
-    found = select(EVENTS).where(columns.id.in_(ids), may_see(principal, now))
-    rows = db.execute(found.order_by(*_ordered(columns.at, columns.id, is_down))).mappings().all()
+        index = next((term.index for term in terms if term.index in ("cause", "type", "by")), "at")
+        walked = _by(index, EVENTS, matching.where(allowed))
+        found = db.execute(order.page(walked, EVENTS, "user", most)).mappings().all()
+    shown = select(EVENTS).where(columns.id.in_([row["id"] for row in found]), allowed)
+    rows = db.execute(order.sorted(shown, EVENTS)).mappings().all()
     labels = _read_labels(db, rows)
-    return [
+    return total, [
         {
             **row,
             "account_label": labels.get((row["kind"], row["account_id"])),

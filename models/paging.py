@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from sqlalchemy import ColumnElement, String, literal, tuple_
+from sqlalchemy import ColumnElement, FromClause, Select, String, literal, tuple_
 
 from models.schema import KINDS, Row
 
@@ -72,26 +72,6 @@ class Place:
         text = after or before
         return cls(Cursor.read(text) if text else None, before is not None and bool(before))
 
-    def follows(
-        self, sort: ColumnElement[Any], row: ColumnElement[Any], kind: str, is_descending: bool
-    ) -> list[ColumnElement[bool]]:
-        """Which rows of `kind` come there, in a list that is sorted by `sort`, then by their ids (`row`)."""
-        if self.cursor is None:
-            return []
-        kept = self.cursor
-        if isinstance(kept.value, str) is not isinstance(sort.type, String):
-            # A cursor of a list that is sorted by something else.
-            raise InvalidCursor(str(kept))
-        value = literal(kept.value) if isinstance(kept.value, str) else literal(kept.value, row.type)
-        is_down = is_descending is not self.is_back
-        rank = RANKS[kind]
-        if rank == kept.rank:
-            there, here = tuple_(sort, row), tuple_(value, literal(kept.id, row.type))
-            return [there < here if is_down else there > here]
-        if (rank < kept.rank) is is_down:
-            return [sort <= value if is_down else sort >= value]
-        return [sort < value if is_down else sort > value]
-
     def cut(
         self, rows: Sequence[Row], most: int, is_descending: bool, key: Callable[[Row], Cursor], total: int
     ) -> Page:
@@ -109,6 +89,45 @@ class Place:
             str(key(ordered[-1])) if has_next else None,
             str(key(ordered[0])) if has_previous else None,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """How a list is sorted, by a column and then by its ids, and where a page of it begins."""
+
+    place: Place
+    sort: str
+    is_descending: bool = True
+
+    @property
+    def _is_down(self) -> bool:
+        return self.is_descending is not self.place.is_back
+
+    def sorted(self, found: Select[Any], listed: FromClause) -> Select[Any]:
+        """What is found in `listed`, as it is read from the place on."""
+        key, row = listed.c[self.sort], listed.c.id
+        return found.order_by(*((key.desc(), row.desc()) if self._is_down else (key, row)))
+
+    def page(self, found: Select[Any], listed: FromClause, kind: str, most: int) -> Select[Any]:
+        """The first `most` of the rows of `kind` from the place on; raises InvalidCursor."""
+        follows = self._follows(listed.c[self.sort], listed.c.id, kind)
+        return self.sorted(found.where(*follows), listed).limit(most)
+
+    def _follows(self, sort: ColumnElement[Any], row: ColumnElement[Any], kind: str) -> list[ColumnElement[bool]]:
+        if self.place.cursor is None:
+            return []
+        kept = self.place.cursor
+        if isinstance(kept.value, str) is not isinstance(sort.type, String):
+            # A cursor of a list that is sorted by something else.
+            raise InvalidCursor(str(kept))
+        value = literal(kept.value) if isinstance(kept.value, str) else literal(kept.value, row.type)
+        rank = RANKS[kind]
+        if rank == kept.rank:
+            there, here = tuple_(sort, row), tuple_(value, literal(kept.id, row.type))
+            return [there < here if self._is_down else there > here]
+        if (rank < kept.rank) is self._is_down:
+            return [sort <= value if self._is_down else sort >= value]
+        return [sort < value if self._is_down else sort > value]
 
 
 def _order(cursor: Cursor) -> tuple[Any, int, int]:

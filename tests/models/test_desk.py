@@ -157,15 +157,20 @@ def house(request: pytest.FixtureRequest, make_url: Callable[[str], str]) -> Ite
         run(database.close())
 
 
-@pytest.fixture(params=["few", *(pytest.param(name, marks=pytest.mark.long) for name in ("narrow", "many"))])
+WAYS = ("narrow", "many", "outside")
+
+
+@pytest.fixture(params=["few", *(pytest.param(way, marks=pytest.mark.long) for way in WAYS)])
 def filled(house: Desk, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    """Found each way: as where few match, before what came is added up; and as where many do, after it is, some of
-    them by one of several conditions, and by none."""
+    """Found each way: as where few match, before what came is added up; and as where many do, after it is: by one of
+    several conditions, by none, and by what is outside of a range."""
     if request.param != "few":
         house.run(house.database.write(counts.fold))
         monkeypatch.setattr(desk, "FEW", 5)
-    if request.param == "many":
+    if request.param in ("many", "outside"):
         monkeypatch.setattr(desk, "MANY", 5)
+    if request.param == "outside":
+        monkeypatch.setattr(desk, "INSIDE", 1)
     return house
 
 
@@ -242,6 +247,7 @@ FILTERS = [
     SessionFilter(device="mozilla/5.0 (IPHONE"),
     SessionFilter(device="Curl", country="RU"),
     SessionFilter(device="mozilla", started_to=NOW - 9 * DAY, sort="-seen"),
+    SessionFilter(device="mozilla", seen_from=NOW - 20 * DAY, country="RU"),
     SessionFilter(ids=frozenset({("user", 3), ("client", 4), ("client", 5)})),
     SessionFilter(browser="Lynx"),
 ]
@@ -314,6 +320,14 @@ def test_a_search_that_finds_too_many_accounts_is_refused(filled: Desk, monkeypa
     monkeypatch.setattr(desk, "MOST_ACCOUNTS", 3)
     with pytest.raises(TooWide):
         filled.list_all(SessionFilter(q="smith"))
+
+
+@pytest.mark.parametrize("sought", [SessionFilter(), SessionFilter(kind="user", q="smith")])
+def test_a_page_that_nothing_is_left_of_tells_how_many_there_are(filled: Desk, sought: SessionFilter) -> None:
+    total = filled.list_all(sought)[0].total
+    page = filled.run(desk.list_sessions(filled.database, filled.staff, sought, NOW, after="user.0~n0"))
+    assert total
+    assert page == Page([], total, None, None)
 
 
 CURSORS = ("x", "user.1", "user.1~n", "user.x~n5", "nobody.1~n5", "user.1~tabc", f"user.1~n{'9' * 30}", "user.1~t\0")
