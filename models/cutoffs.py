@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, func, literal, select, update
 
-from models import clock, events
+from models import clock, events, sessions
 from models.database import is_postgres
 from models.events import Type
 from models.origins import Origin
@@ -29,12 +29,7 @@ def cut(
     The principal's own among them: it may be the one that was stolen (ASVS 7.4.5). The rows are swept later. None
     where the principal is not staff.
     """
-    at = now
-    for kind in kinds:
-        columns = kind.sessions.c
-        # Another server's clock may be ahead of this one's.
-        newest = db.scalar(select(columns.created_at).order_by(columns.created_at.desc()).limit(1))
-        at = max(at, newest) if newest else at
+    at = sessions.newest(db, kinds, now)
     at = min(before - clock.MICROSECOND, at) if before else at
     # A cut-off is never taken back: what was ended stays ended.
     later = func.greatest if is_postgres(db) else func.max

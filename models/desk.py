@@ -37,10 +37,10 @@ from models.schema import EVENTS, FACETS, KINDS, Kind, Row
 
 # So many rows are read and sorted rather than a list walked.
 FEW = 4000
-# So many are counted one by one by the index of one of several conditions, whatever the others ask of them.
+# Of several conditions: up to so many rows of the rarest are read to count those that meet the others.
 MANY = 40_000
 # Where no more than one of so many is outside of a range, those outside are counted, and not those inside.
-INSIDE = 16
+ONE_OUTSIDE_OF = 16
 # So many accounts may begin as a search for their sessions says.
 MOST_ACCOUNTS = 1000
 MOST_STREAMED = 1000
@@ -67,20 +67,20 @@ async def list_sessions(
 
     None where the principal may not. Raises InvalidCursor, and TooWide.
     """
-    place, column = Place.read(after, before), _sort_column(sought)
+    order = sought.order(Place.read(after, before))
     kinds = [KINDS[sought.kind]] if sought.kind else list(KINDS.values())
     # Side by side: counting half a million rows takes a thread as long as all the rest.
     found = await asyncio.gather(
-        *(database.scan(_read_sessions, principal, kind, sought, now, place, most) for kind in kinds)
+        *(database.scan(_read_sessions, principal, kind, sought, now, order, most) for kind in kinds)
     )
     if None in found:
         return None
 
     def key(row: Row) -> Cursor:
-        return Cursor(clock.to_microseconds(row[column]), RANKS[row["kind"]], row["id"])
+        return Cursor(clock.to_microseconds(row[order.sort]), RANKS[row["kind"]], row["id"])
 
     rows, total = [row for one in found if one for row in one[1]], sum(one[0] for one in found if one)
-    page = place.cut(rows, most, sought.sort.startswith("-"), key, total)
+    page = order.cut(rows, most, key, total)
     return replace(page, rows=await database.scan(_show_sessions, principal, page.rows, now)) if page.rows else page
 
 
@@ -94,18 +94,19 @@ def list_session_ids(
     db: Connection, kind: Kind, sought: SessionFilter, now: datetime, place: Place, most: int
 ) -> Sequence[Row]:
     """The ids of live sessions of `kind`, each with when it was started; for whoever was allowed to end them."""
-    return _find_sessions(db, kind, sought, now, place, most, true(), is_counted=False)[1]
+    return _find_sessions(db, kind, sought, now, sought.order(place), most, true(), is_counted=False)[1]
 
 
 def _read_sessions(
-    db: Connection, principal: Principal, kind: Kind, sought: SessionFilter, now: datetime, place: Place, most: int
+    db: Connection, principal: Principal, kind: Kind, sought: SessionFilter, now: datetime, order: Order, most: int
 ) -> tuple[int, list[Row]] | None:
     allowed = may_see(principal, now)
+    # Before it is searched for: that a search is too wide tells something, too.
     if not db.scalar(select(allowed)):
         return None
     # One more than is shown: it tells whether there are others.
-    total, rows = _find_sessions(db, kind, sought, now, place, most + 1 if most else 0, allowed)
-    return total, [{**row, "kind": kind.name} for row in rows]
+    total, rows = _find_sessions(db, kind, sought, now, order, most + 1 if most else 0, allowed)
+    return None if total is None else (total, [{**row, "kind": kind.name} for row in rows])
 
 
 def _show_sessions(db: Connection, principal: Principal, found: Sequence[Row], now: datetime) -> list[Row]:
@@ -172,19 +173,15 @@ class _Search:
         return found.where(*is_made, *(term.condition for term in self.terms))
 
 
-def _search(db: Connection, kind: Kind, sought: SessionFilter, now: datetime) -> _Search:
+def _search(db: Connection, kind: Kind, sought: SessionFilter, now: datetime, most_accounts: int | None) -> _Search:
     """Raises TooWide."""
-    columns, of_accounts = kind.sessions.c, _of_accounts(db, kind, sought.q) if sought.q else None
+    columns, of_accounts = kind.sessions.c, _of_accounts(db, kind, sought.q, most_accounts) if sought.q else None
     facets, terms = sought.facets, sought.terms(kind, of_accounts, now)
     if cutoffs.is_waiting(db, kind):
         # Rows of a cut-off that wait to be swept: they are no sessions any more, and may be most.
         at = db.scalar(select(cut_at(kind)))
         terms.append(Term("started", columns.created_at > at))
     return _Search(kind, facets, terms, _plan(db, kind, facets, terms))
-
-
-def _sort_column(sought: SessionFilter) -> str:
-    return "created_at" if "started" in sought.sort else "last_seen_at"
 
 
 # The indexes in whose order lists are walked, by the column that they are sorted by.
@@ -196,18 +193,21 @@ def _find_sessions(
     kind: Kind,
     sought: SessionFilter,
     now: datetime,
-    place: Place,
+    order: Order,
     most: int,
     allowed: ColumnElement[bool],
     *,
     is_counted: bool = True,
-) -> tuple[int, Sequence[Row]]:
-    """How many sessions match, and the ids of those of the page, in its order; none where that is not `allowed`."""
+) -> tuple[int | None, Sequence[Row]]:
+    """How many sessions match, None where that is not `allowed`, and the ids of those of the page, in its order.
+
+    Raises TooWide where they are counted, for somebody who is waiting.
+    """
     sessions, columns = kind.sessions, kind.sessions.c
-    search = _search(db, kind, sought, now)
-    order = Order(place, _sort_column(sought), sought.sort.startswith("-"))
+    search = _search(db, kind, sought, now, MOST_ACCOUNTS if is_counted else None)
     # Where it would be read even if all of its bound match, it is not counted first.
-    total, is_read = 0, bool(most) and _is_read(db, search, search.plan.bound, most)
+    total: int | None = 0
+    is_read = bool(most) and _is_read(db, search, search.plan.bound, most)
     if is_counted and not is_read:
         total = _count_sessions(db, search, now, allowed)
         if not most or not total:
@@ -215,8 +215,7 @@ def _find_sessions(
         is_read = _is_read(db, search, total, most)
     if is_read:
         matching = search.select(search.plan.index, columns.id, columns[order.sort]).where(is_live(kind, now))
-        found, rows = _read_few(db, matching, order, kind.name, most, allowed)
-        return found or 0, rows
+        return _read_few(db, matching, order, kind.name, most, allowed)
     walked = search.select(_INDEXES[order.sort], columns.id, columns[order.sort])
     walked = walked.where(is_live(kind, now), *sought.implied(kind, now), allowed)
     return total, db.execute(order.page(walked, sessions, kind.name, most)).mappings().all()
@@ -240,7 +239,7 @@ def _read_few(
     page = order.page(select(few), few, kind, most).subquery()
     # Where the page is empty, a row with the total alone.
     found = select(total.c.total, page).select_from(total.outerjoin(page, true())).where(allowed)
-    rows = db.execute(order.sorted(found, page)).mappings().all()
+    rows = db.execute(order.ordered(found, page)).mappings().all()
     return (rows[0]["total"] if rows else None), [row for row in rows if row["id"] is not None]
 
 
@@ -272,12 +271,12 @@ def _plan(db: Connection, kind: Kind, facets: dict[str, str], terms: list[Term])
     return plan
 
 
-def _count_sessions(db: Connection, search: _Search, now: datetime, allowed: ColumnElement[bool]) -> int:
-    """How many live sessions match; none where that is not `allowed`."""
+def _count_sessions(db: Connection, search: _Search, now: datetime, allowed: ColumnElement[bool]) -> int | None:
+    """How many live sessions match; None where that is not `allowed`."""
     # The rows that expired and wait to be swept are few: they are counted by themselves, and taken off.
     expired = search.select("expires_at", func.count()).where(search.kind.sessions.c.expires_at <= now)
     found = db.execute(select(_count_rows(db, search), expired.scalar_subquery()).where(allowed)).first()
-    return int(found[0]) - int(found[1]) if found else 0
+    return int(found[0]) - int(found[1]) if found else None
 
 
 def _count_rows(db: Connection, search: _Search) -> ColumnElement[int]:
@@ -287,14 +286,15 @@ def _count_rows(db: Connection, search: _Search) -> ColumnElement[int]:
         return counts.sum_sessions(kind.name, search.facets).scalar_subquery()
     if search.is_narrow:
         return search.select(search.plan.index, func.count()).scalar_subquery()
-    # Each index knows the makes and when a session was started, one alone when it was seen, one the times of each make.
     indexes = [term.index for term in search.terms]
+    # Each index holds the makes and when a session was started; one when it was seen; one the times of each make.
     index = "seen" if "seen" in indexes else "make" if search.facets and set(indexes) == {"started"} else indexes[0]
     for term in search.terms:
-        if len(indexes) > 1 and (index != "seen" or term.index in ("seen", "started")):
+        if len(indexes) > 1 and term.index in (index, "started"):
             continue
+        # A range that is alone, or that the index does not hold: where few are outside of it, those are counted.
         outside = [_by(term.index, sessions, select(sessions.c.id)).where(part) for part in term.outside]
-        if outside and _is_at_most(db, union_all(*outside), search.plan.bound // INSIDE):
+        if outside and _is_at_most(db, union_all(*outside), search.plan.bound // ONE_OUTSIDE_OF):
             others = replace(search, terms=[other for other in search.terms if other is not term])
             left_out = [others.within(found, term.index).with_only_columns(func.count()) for found in outside]
             return _count_rows(db, others) - sum(found.scalar_subquery() for found in left_out)
@@ -306,10 +306,10 @@ def _is_at_most(db: Connection, found: Select[Any] | CompoundSelect[Any], most: 
     return (db.scalar(select(func.count()).select_from(found.limit(most + 1).subquery())) or 0) <= most
 
 
-def _of_accounts(db: Connection, kind: Kind, q: str) -> ColumnElement[bool]:
-    """Which sessions are of an account that `q` is the beginning of; raises TooWide."""
-    found = list(db.scalars(_matching(kind, q).limit(MOST_ACCOUNTS + 1)))
-    if len(found) > MOST_ACCOUNTS:
+def _of_accounts(db: Connection, kind: Kind, q: str, most: int | None) -> ColumnElement[bool]:
+    """Which sessions are of an account that `q` is the beginning of; raises TooWide past `most` of them."""
+    found = list(db.scalars(_matching(kind, q).limit(None if most is None else most + 1)))
+    if most is not None and len(found) > most:
         raise TooWide
     return is_among(db, kind.sessions.c.account_id, found)
 
@@ -389,7 +389,7 @@ def _read_accounts(
     total = _count_accounts(db, principal, kind, sought, now)
     if total is None:
         return None
-    order = Order(place, "surname_key" if sought.sort == "surname" else "id", sought.sort.startswith("-"))
+    order = sought.order(place)
     found = _by(sought.index, kind.accounts, select(columns.id))
     if sought.q and total > FEW:
         # Any of the list's own order soon is one of so many.
@@ -404,7 +404,7 @@ def _read_accounts(
     def key(row: Row) -> Cursor:
         return Cursor(row[order.sort], RANKS[kind.name], row["id"])
 
-    return place.cut(rows, most, order.is_descending, key, total)
+    return order.cut(rows, most, key, total)
 
 
 def _count_accounts(
@@ -480,19 +480,22 @@ def _read_some_events(
     db: Connection, principal: Principal, sought: EventFilter, now: datetime, place: Place, most: int
 ) -> list[Row] | None:
     """None where the principal may not see them."""
-    plan = _plan_events(db, sought.terms())
-    rows = _find_events(db, principal, sought, now, place, most, plan)[1]
+    order = Order(place, "at")
+    rows = _find_events(db, principal, sought, now, order, most, _plan_events(db, sought.terms()))[1]
     return rows if rows or db.scalar(select(may_see(principal, now))) else None
 
 
 def _read_events(
     db: Connection, principal: Principal, sought: EventFilter, now: datetime, place: Place, most: int
 ) -> Page | None:
-    plan = _plan_events(db, sought.terms())
-    total, rows = _find_events(db, principal, sought, now, place, most + 1, plan)
-    if not plan.is_few:
+    order, few = Order(place, "at"), _plan_events(db, sought.terms())
+    if few:
+        total, rows = _find_events(db, principal, sought, now, order, most + 1, few)
+    else:
         total = _count_events(db, principal, sought, now)
-    return None if total is None else place.cut(rows, most, True, _event_key, total)
+        # The log is walked only where that finds something.
+        rows = _find_events(db, principal, sought, now, order, most + 1, None)[1] if total else []
+    return None if total is None else order.cut(rows, most, _event_key, total)
 
 
 def _count_events(db: Connection, principal: Principal, sought: EventFilter, now: datetime) -> int | None:
@@ -506,34 +509,42 @@ def _count_events(db: Connection, principal: Principal, sought: EventFilter, now
     return db.scalar(select(counted.scalar_subquery()).where(may_see(principal, now)))
 
 
-def _plan_events(db: Connection, terms: list[Term]) -> _Plan:
-    plan = _Plan(None, FEW + 1)
+def _plan_events(db: Connection, terms: list[Term]) -> str | None:
+    """The index by which all that matches is read and sorted; None where the log is walked for it."""
+    is_held = {term.index for term in terms} <= {"ip_key", "at"}
     for term in terms:
-        if term.index is None or plan.is_few:
-            continue
-        capped = _by(term.index, EVENTS, select(EVENTS.c.id)).where(term.condition).limit(FEW + 1)
-        bound = db.scalar(select(func.count()).select_from(capped.subquery())) or 0
+        # An address has its events in no order, but its index holds their times: no row is read to sort them.
+        most = MANY if is_held and term.index == "ip_key" else FEW
         # What an account did is in no order that a list could walk: it is read and sorted, however much it is.
-        if bound <= FEW or term.index == "kind_account_id_id":
-            plan = _Plan(term.index, min(bound, FEW))
-    return plan
+        if term.index == "kind_account_id_id":
+            return term.index
+        if term.index and _is_at_most(db, _by(term.index, EVENTS, select(EVENTS.c.id)).where(term.condition), most):
+            return term.index
+    return None
 
 
 def _find_events(
-    db: Connection, principal: Principal, sought: EventFilter, now: datetime, place: Place, most: int, plan: _Plan
+    db: Connection,
+    principal: Principal,
+    sought: EventFilter,
+    now: datetime,
+    order: Order,
+    most: int,
+    few: str | None,
 ) -> tuple[int | None, list[Row]]:
-    """The events of the page, and, where few match, how many there are."""
-    columns, terms = EVENTS.c, sought.terms()
-    order, allowed = Order(place, "at"), may_see(principal, now)
+    """The events of the page, and how many there are where they are the `few` of an index."""
+    columns, terms, allowed = EVENTS.c, sought.terms(), may_see(principal, now)
     total, matching = None, select(columns.id, columns.at).where(*(term.condition for term in terms))
-    if plan.is_few:
-        total, found = _read_few(db, _by(plan.index, EVENTS, matching), order, "user", most, allowed)
+    if few:
+        total, found = _read_few(db, _by(few, EVENTS, matching), order, "user", most, allowed)
     else:
         index = next((term.index for term in terms if term.index in ("cause", "type", "by")), "at")
         walked = _by(index, EVENTS, matching.where(allowed))
         found = db.execute(order.page(walked, EVENTS, "user", most)).mappings().all()
+    if not found:
+        return total, []
     shown = select(EVENTS).where(columns.id.in_([row["id"] for row in found]), allowed)
-    rows = db.execute(order.sorted(shown, EVENTS)).mappings().all()
+    rows = db.execute(order.ordered(shown, EVENTS)).mappings().all()
     labels = _read_labels(db, rows)
     return total, [
         {

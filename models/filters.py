@@ -12,6 +12,7 @@ from sqlalchemy import Column, ColumnElement, and_, false, literal_column
 
 from models import clock
 from models.networks import Network
+from models.paging import Order, Place
 from models.schema import EVENTS, FACETS, LONGEST_DEVICE_KEY, UNCONFIRMED, USER, Kind, KindName, fold_text
 
 SessionSort = Literal["-started", "started", "-seen", "seen"]
@@ -29,7 +30,7 @@ class Term:
 
     index: str | None
     condition: ColumnElement[bool]
-    # Where it is a range that each row is in, before or behind: those two.
+    # Of a range of a column that is never empty: the conditions for what lies before and after it.
     outside: tuple[ColumnElement[bool], ...] = ()
 
 
@@ -63,6 +64,10 @@ class SessionFilter:
     def facets(self) -> dict[str, str]:
         """What is asked of that sessions are counted by."""
         return {name: value for name in FACETS if (value := getattr(self, name)) is not None}
+
+    def order(self, place: Place) -> Order:
+        """How the list is sorted, for a page that begins at `place`."""
+        return Order(place, "created_at" if "started" in self.sort else "last_seen_at", self.sort.startswith("-"))
 
     def seen_before(self, now: datetime) -> datetime | None:
         """The time from which on a session was not seen."""
@@ -138,6 +143,10 @@ class AccountFilter:
     state: AccountState | None = None
     role: Literal["staff", "viewer"] | None = None
     sort: AccountSort = "-created"
+
+    def order(self, place: Place) -> Order:
+        """How the list is sorted, for a page that begins at `place`."""
+        return Order(place, "surname_key" if self.sort == "surname" else "id", self.sort.startswith("-"))
 
     @property
     def index(self) -> str | None:

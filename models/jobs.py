@@ -43,8 +43,11 @@ def start(
     """
     if not db.scalar(select(may_act(principal, now))):
         return None
-    bound = min(sought.started_to, now) if sought.started_to else now
-    sought = replace(sought, started_to=bound, idle=None, seen_to=sought.seen_before(now), sort="-started")
+    kinds = [KINDS[sought.kind]] if sought.kind else list(KINDS.values())
+    bound = sessions.newest(db, kinds, now) + clock.MICROSECOND
+    bound = min(sought.started_to, bound) if sought.started_to else bound
+    # From the oldest on: what is committed late is among the newest, and still to come.
+    sought = replace(sought, started_to=bound, idle=None, seen_to=sought.seen_before(now), sort="started")
     made = insert(JOBS).values(
         filter=sought.dump(),
         reason=reason,

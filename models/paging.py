@@ -70,25 +70,7 @@ class Place:
         if after and before:
             raise InvalidCursor(before)
         text = after or before
-        return cls(Cursor.read(text) if text else None, before is not None and bool(before))
-
-    def cut(
-        self, rows: Sequence[Row], most: int, is_descending: bool, key: Callable[[Row], Cursor], total: int
-    ) -> Page:
-        """The page, of up to `most` + 1 rows of each kind."""
-        is_down = is_descending is not self.is_back
-        ordered = sorted(rows, key=lambda row: _order(key(row)), reverse=is_down)
-        is_more, ordered = len(ordered) > most, ordered[:most]
-        if self.is_back:
-            ordered.reverse()
-        has_next = bool(ordered) and (is_more if not self.is_back else True)
-        has_previous = bool(ordered) and (is_more if self.is_back else self.cursor is not None)
-        return Page(
-            ordered,
-            total,
-            str(key(ordered[-1])) if has_next else None,
-            str(key(ordered[0])) if has_previous else None,
-        )
+        return cls(Cursor.read(text) if text else None, bool(before))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +85,7 @@ class Order:
     def _is_down(self) -> bool:
         return self.is_descending is not self.place.is_back
 
-    def sorted(self, found: Select[Any], listed: FromClause) -> Select[Any]:
+    def ordered(self, found: Select[Any], listed: FromClause) -> Select[Any]:
         """What is found in `listed`, as it is read from the place on."""
         key, row = listed.c[self.sort], listed.c.id
         return found.order_by(*((key.desc(), row.desc()) if self._is_down else (key, row)))
@@ -111,14 +93,29 @@ class Order:
     def page(self, found: Select[Any], listed: FromClause, kind: str, most: int) -> Select[Any]:
         """The first `most` of the rows of `kind` from the place on; raises InvalidCursor."""
         follows = self._follows(listed.c[self.sort], listed.c.id, kind)
-        return self.sorted(found.where(*follows), listed).limit(most)
+        return self.ordered(found.where(*follows), listed).limit(most)
+
+    def cut(self, rows: Sequence[Row], most: int, key: Callable[[Row], Cursor], total: int) -> Page:
+        """The page, of up to `most` + 1 rows of each kind."""
+        rows = sorted(rows, key=lambda row: _order(key(row)), reverse=self._is_down)
+        is_more, rows = len(rows) > most, rows[:most]
+        if self.place.is_back:
+            rows.reverse()
+        has_next = is_more or self.place.is_back
+        has_previous = is_more if self.place.is_back else self.place.cursor is not None
+        return Page(
+            rows,
+            total,
+            str(key(rows[-1])) if rows and has_next else None,
+            str(key(rows[0])) if rows and has_previous else None,
+        )
 
     def _follows(self, sort: ColumnElement[Any], row: ColumnElement[Any], kind: str) -> list[ColumnElement[bool]]:
         if self.place.cursor is None:
             return []
         kept = self.place.cursor
         if isinstance(kept.value, str) is not isinstance(sort.type, String):
-            # A cursor of a list that is sorted by something else.
+            # A cursor of a list that is sorted by what is no such value.
             raise InvalidCursor(str(kept))
         value = literal(kept.value) if isinstance(kept.value, str) else literal(kept.value, row.type)
         rank = RANKS[kind]

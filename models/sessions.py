@@ -229,6 +229,14 @@ def end(
     return end_where(db, kind, wanted, values, None, now, by=principal, origin=origin) == 1
 
 
+def newest(db: Connection, kinds: Sequence[Kind], now: datetime) -> datetime:
+    """The time by which every session of `kinds` was started: now, or later where another server's clock is ahead."""
+    for kind in kinds:
+        column = kind.sessions.c.created_at
+        now = max(now, db.scalar(select(column).order_by(column.desc()).limit(1)) or now)
+    return now
+
+
 def end_many(
     db: Connection,
     kind: Kind,
@@ -379,7 +387,8 @@ def start(
                 "device_id": device_id,
                 **asdict(origin),
                 "created_at": created_at,
-                "last_seen_at": now,
+                # Nobody is seen before he signed in: lists go by that.
+                "last_seen_at": created_at,
                 "refreshed_at": now,
                 "password_at": None if password_hash is None else now,
                 "novelty": novelty,
@@ -491,7 +500,7 @@ def refresh(db: Connection, claims: Claims, origin: Origin, settings: SessionSet
             "generation": claims.generation + 1,
             "refreshed_at": now,
             "refreshed_before": list(islice(latest, MOST_REFRESHES))[::-1],
-            "last_seen_at": now,
+            "last_seen_at": max(now, row["last_seen_at"]),
             "expires_at": min(now + limits.idle, ends_at),
         }
         db.execute(update(kind.sessions).where(columns.id == row["id"]).values(changed))

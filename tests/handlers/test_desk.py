@@ -295,7 +295,7 @@ def test_a_job_is_for_what_was_started_by_the_time_that_it_was_asked_for(house: 
         return row
 
     row = house.write(start)
-    assert row["filter"].started_to == row["created_at"]
+    assert row["filter"].started_to == row["created_at"] + clock.MICROSECOND
     assert is_live(house, target)
 
 

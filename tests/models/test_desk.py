@@ -170,7 +170,7 @@ def filled(house: Desk, request: pytest.FixtureRequest, monkeypatch: pytest.Monk
     if request.param in ("many", "outside"):
         monkeypatch.setattr(desk, "MANY", 5)
     if request.param == "outside":
-        monkeypatch.setattr(desk, "INSIDE", 1)
+        monkeypatch.setattr(desk, "ONE_OUTSIDE_OF", 1)
     return house
 
 
@@ -300,7 +300,7 @@ UNINDEXED = re.compile(rf"SCAN {LARGE}( AS \w+)?$|Seq Scan on {LARGE}\b")
 def test_every_filter_of_sessions_goes_by_an_index(filled: Desk, sought: SessionFilter) -> None:
     def read(db: Connection) -> None:
         for kind in [KINDS[sought.kind]] if sought.kind else KINDS.values():
-            found = desk._read_sessions(db, filled.staff, kind, sought, NOW, Place(), 50)
+            found = desk._read_sessions(db, filled.staff, kind, sought, NOW, sought.order(Place()), 50)
             assert found
             desk._show_sessions(db, filled.staff, found[1], NOW)
 

@@ -256,7 +256,10 @@ def test_what_follows_the_first_512_characters_changes_nothing() -> None:
 
 @pytest.mark.parametrize("piece", ["(", "Mozilla/5.0 (", "Android 9; ", "a/1 ", "Build/", " " * 99, "%25", "1."])
 def test_no_user_agent_holds_the_loop(piece: str) -> None:
-    user_agent = "Mozilla/5.0 " + piece * 5_000
-    started = time.process_time()  # not the clock: a busy machine is slow too
-    describe(user_agent)
-    assert time.process_time() - started < 0.1
+    def measure(number: int) -> float:
+        started = time.process_time()  # not the clock: a busy machine is slow too
+        describe(f"Mozilla/{number} " + piece * 5_000)
+        return time.process_time() - started
+
+    # A round of the collector may fall into one of them.
+    assert min(map(measure, range(3))) < 0.1

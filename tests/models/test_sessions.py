@@ -207,6 +207,15 @@ def test_whoever_signs_in_after_an_emergency_is_let_in_though_a_clock_was_ahead(
         store.write(_cut, kind, clock.EPOCH)
 
 
+def test_nobody_is_seen_before_he_signed_in_whatever_the_clock_says(store: Store, kind: Kind, account: Row) -> None:
+    started = start(store, kind, account, NOW + HOUR)
+
+    # The clock was set right.
+    refreshed = store.write(sessions.refresh, claims_of(started), ORIGIN, SETTINGS, NOW)
+
+    assert refreshed.session["last_seen_at"] == refreshed.session["created_at"] == NOW + HOUR
+
+
 def test_the_session_that_starts_is_never_the_one_too_many(store: Store, kind: Kind, account: Row) -> None:
     old = start(store, kind, account)
 
