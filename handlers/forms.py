@@ -15,7 +15,7 @@ from handlers.pages import PageHandler
 from models.contacts import normalise
 from models.guesses import Guess
 from models.passwords import LONGEST, WeakPassword
-from models.schema import Contact
+from models.schema import Contact, Kind
 
 # More than any field takes, so that what is cut is never taken for what was typed.
 LONGEST_KEPT = 3000
@@ -24,6 +24,7 @@ FILL_IN = N_("Fill this in.")
 TOO_LONG = N_("This is too long: at most {most} characters.")
 NOT_PLAIN = N_("Leave out control characters and marks that turn the text around.")
 NO_EMAIL = N_("Enter an e-mail address, such as name@example.com.")
+NO_CONTACT = N_("Give an e-mail address or a phone number.")
 NO_PHONE = N_("Enter a phone number in international form, such as +79137779135.")
 TAKEN = N_("Another account has it. If it is yours, sign in or ask for a new password.")
 SHORT_PASSWORD = N_("Use at least {fewest} characters.")
@@ -168,6 +169,16 @@ class FormHandler(PageHandler):
         except ValueError:
             form.errors[name] = self._(NO_EMAIL if contact == "email" else NO_PHONE)
             return None
+
+    def read_contacts(self, kind: Kind, typed: Typed, form: Form) -> dict[str, str | None]:
+        """A new account's contacts, of which it needs one; None, with the error at its field, where one is none."""
+        given: dict[Contact, str] = {contact: getattr(typed, contact) for contact in kind.contacts}
+        if not any(given.values()):
+            form.errors[kind.contacts[0]] = self._(NO_CONTACT if len(given) > 1 else FILL_IN)
+        return {
+            contact: self.read_contact(contact, text, form, contact) if text else None
+            for contact, text in given.items()
+        }
 
     def read_identity(self, typed: str, form: Form) -> tuple[Contact, str] | None:
         """Which contact was typed where either is welcome."""

@@ -40,13 +40,7 @@ class RegisterHandler(EntryHandler):
             self._show(kind, form, 400)
             return
         fields: dict[str, Any] = {"surname": typed.surname, "name": typed.name, "language": self.language.code}
-        given = [(contact, getattr(typed, contact)) for contact in kind.contacts]
-        for contact, text in given:
-            fields[contact] = self.read_contact(contact, text, form, contact) if text else None
-        if not any(text for _, text in given):
-            form.errors[kind.contacts[0]] = self._(
-                N_("Give an e-mail address or a phone number.") if len(kind.contacts) > 1 else N_("Fill this in.")
-            )
+        fields |= self.read_contacts(kind, typed, form)
         guess = await self.admit_registering()
         personal = accounts.personal_words(kind, fields)
         password_hash = await self.hash_new_password(typed.new_password, form, personal, guess)

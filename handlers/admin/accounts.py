@@ -200,13 +200,7 @@ class AccountMakeHandler(StaffHandler):
             self._show(of, form, 400)
             return
         fields: dict[str, Any] = {name: getattr(typed, name) for name in ("surname", "name", "patronymic", "address")}
-        given = {contact: getattr(typed, contact) for contact in of.contacts}
-        for contact, text in given.items():
-            fields[contact] = self.read_contact(contact, text, form, contact) if text else None
-        if not any(given.values()):
-            form.errors[of.contacts[0]] = self._(
-                N_("Give an e-mail address or a phone number.") if len(given) > 1 else N_("Fill this in.")
-            )
+        fields |= self.read_contacts(of, typed, form)
         if form.errors:
             self._show(of, form, 400)
             return
