@@ -125,7 +125,7 @@ def list_own(
 
 
 def show_own(row: Row, principal: Principal) -> Row:
-    """An event of the principal's account as that may read it: of another who did it, neither who nor from where."""
+    """An event of the principal's account as that may read it: where another did it, not who, from where and why."""
     if row["by_id"] is None or (row["by_kind"], row["by_id"]) == (principal.kind.name, principal.account_id):
         return row
-    return {**row, "by_id": None, "ip": None, "ip_key": None, "country": None}
+    return {**row, "by_id": None, "ip": None, "ip_key": None, "country": None, "reason": None}

@@ -7,10 +7,12 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from sqlalchemy import update
 
 from handlers.activity import MOST_ON_A_PAGE, SENTENCES
 from handlers.pages import render_icon
 from models.events import Cause, Type
+from models.schema import EVENTS
 from tests.conftest import House
 from tests.handlers.browsers import Browser
 
@@ -38,7 +40,7 @@ def test_it_tells_sign_ins_ends_and_refusals(house: House, browser: Browser, kin
     assert page.index("You ended the session of") < page.index("refused") < page.index("Account created.")
 
 
-def test_of_staff_who_did_something_an_account_learns_neither_who_nor_from_where(
+def test_of_staff_who_did_something_an_account_learns_neither_who_nor_from_where_nor_why(
     house: House, browser: Browser
 ) -> None:
     account = house.add("user")
@@ -48,11 +50,18 @@ def test_of_staff_who_did_something_an_account_learns_neither_who_nor_from_where
     assert house.ask("DELETE", f"/sessions/session-user-d/{others.session}/", staff).status_code == 204
     browser.send("/devices/", f"/devices/{mine.session}/end/")
 
+    of_them = (EVENTS.c.type == "ended") & (EVENTS.c.session_id == others.session)
+    house.write(lambda db: db.execute(update(EVENTS).where(of_them).values(reason="A neighbour said so.")))
+
     held = json.loads(browser.get("/account/download/").content)["events"]
     page = browser.open("/activity/")
 
-    ends = [[event[name] for name in ("cause", "by_id", "ip", "country")] for event in held if event["type"] == "ended"]
-    assert ends == [["staff", None, None, None], ["owner", account.id, "127.0.0.1", ""]]
+    ends = [
+        [event[name] for name in ("cause", "by_id", "ip", "country", "reason")]
+        for event in held
+        if event["type"] == "ended"
+    ]
+    assert ends == [["staff", None, None, None, None], ["owner", account.id, "127.0.0.1", "", None]]
     # Three sign-ins, and the end by the owner.
     assert page.words.count("127.0.0.1") == 4
 
