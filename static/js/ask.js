@@ -2,7 +2,8 @@
 // answered, and puts the focus back afterwards.
 
 document.addEventListener("click", (event) => {
-  const dialog = event.target.closest("[popovertarget]")?.popoverTargetElement;
+  // By its id: browsers without popovers know dialogs all the same.
+  const dialog = document.getElementById(event.target.closest("[popovertarget]")?.getAttribute("popovertarget"));
   if (!dialog) return;
   event.preventDefault();
   if (dialog.open) dialog.close();

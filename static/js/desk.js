@@ -1,13 +1,8 @@
 // What a script adds to the desk: filters that are empty stay out of the address; all rows of a page are picked at once.
 
-document.addEventListener("submit", (event) => {
+document.addEventListener("formdata", (event) => {
   if (!event.target.matches("form[data-filters]")) return;
-  for (const field of event.target.elements) if (field.name && !field.value) field.disabled = true;
-});
-
-// Back from the browser's own memory of a page they can be filled in again.
-addEventListener("pageshow", () => {
-  for (const field of document.querySelectorAll("form[data-filters] :disabled")) field.disabled = false;
+  for (const [name, value] of [...event.formData]) if (!value) event.formData.delete(name);
 });
 
 function tellPicked() {

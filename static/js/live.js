@@ -133,7 +133,7 @@ function open() {
   source?.close();
   source = new EventSource(stream);
   source.addEventListener("open", () => {
-    patience = OFFLINE_AFTER;
+    patience = 0;
     tellOnline();
   });
   if (isShowing) source.addEventListener("device", refresh);
@@ -150,7 +150,7 @@ function open() {
     // The browser gives up for good where the answer is no stream: the page says why, or may follow again.
     if (source?.readyState !== EventSource.CLOSED) return;
     setTimeout(resume, patience);
-    patience = Math.min(patience * 2, LOOK_EVERY);
+    patience = Math.min(Math.max(patience * 2, OFFLINE_AFTER), LOOK_EVERY);
   });
 }
 
