@@ -52,8 +52,8 @@ class Page(HTMLParser):
         self.words += data
 
     def form(self, action: str) -> dict[str, str]:
-        """What the form with this action carries."""
-        return next(form.fields for form in self.forms if form.action == action)
+        """What the form with this action carries, whatever is asked for in it."""
+        return next(form.fields for form in self.forms if action in (form.action, form.action.partition("?")[0]))
 
 
 class Browser:
