@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from handlers.base import BaseHandler
+from tornado import web
+
+from handlers.base import ApiHandler
 
 FOLDER = Path(__file__).parent.parent / "static"
 TYPES = {
@@ -55,17 +57,16 @@ def address(name: str) -> str:
     return f"/static/{state}/{name}"
 
 
-class StaticHandler(BaseHandler):
+class StaticHandler(ApiHandler):
     """One file; kept by browsers for good, as another state has another address."""
+
+    is_open = True
 
     async def get(self, state: str, name: str) -> None:
         current, files = load()
         file = files.get(name)
         if file is None:
-            self.set_status(404)
-            self.set_header("Content-Type", "text/plain; charset=utf-8")
-            self.finish("Not found.")
-            return
+            raise web.HTTPError(404)
         self.set_header("Content-Type", file.type)
         self.set_header("Vary", "Accept-Encoding")
         # While servers are replaced by newer ones, an address of another state gets this one, and it is not kept.
