@@ -21,7 +21,7 @@ from handlers.queries import MOST_ON_A_PAGE, EventQuery, ListQuery, SessionQuery
 from handlers.sessions import Page
 from handlers.tokens import WRONG
 from models.filters import AccountSort, AccountState, SessionSort
-from models.schema import KINDS, USER, Kind
+from models.schema import KINDS, LONGEST_DEVICE_KEY, USER, Kind
 
 Json = dict[str, Any]
 
@@ -179,7 +179,7 @@ DESK_PARAMETERS: dict[str, tuple[str, Json]] = {
     "seen_to": ("Last seen earlier.", TIME_ASKED),
     "idle": ("Not seen for longer: 90m, 12h, 7d.", TEXT | {"pattern": "^[0-9]{1,5}[mhd]$"}),
     "q": ("How the e-mail address, the phone or the surname begins, or name and surname.", TEXT | {"maxLength": 100}),
-    "device": ("How the User-Agent begins; 64 characters are compared.", TEXT | {"maxLength": 200}),
+    "device": ("How the User-Agent begins.", TEXT | {"maxLength": LONGEST_DEVICE_KEY}),
     "sort": ("By when they were started or seen; `-`: the latest first.",
              {"type": "string", "enum": [*get_args(SessionSort)]}),
     "account_sort": ("By when they were made, or by surname; `-`: the latest first.",

@@ -14,7 +14,7 @@ from handlers.bodies import Text
 from models import clock
 from models.filters import AccountFilter, AccountSort, AccountState, EventFilter, SessionFilter, SessionSort
 from models.networks import Network
-from models.schema import KindName
+from models.schema import LONGEST_DEVICE_KEY, KindName
 from models.tokens import LARGEST_ID
 
 Model = TypeVar("Model", bound="ListQuery")
@@ -102,7 +102,7 @@ class SessionQuery(ListQuery):
     seen_to: Time | None = None
     idle: Duration | None = None
     q: Value | None = None
-    device: Text | None = None
+    device: Annotated[Text, Field(max_length=LONGEST_DEVICE_KEY)] | None = None
     sort: SessionSort = "-started"
 
     @model_validator(mode="after")

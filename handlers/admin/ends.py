@@ -7,17 +7,18 @@ from dataclasses import replace
 from tornado import web
 
 from handlers.admin.filters import Filters, write_address
-from handlers.admin.people import Person, make_person
+from handlers.admin.people import DESK, Person, make_person
 from handlers.admin.sessions import ADDRESS, FIELDS, make_listed
 from handlers.admin.staff import ListHandler, StaffHandler
 from handlers.base import read_id
 from handlers.bodies import Text
 from handlers.forms import Form, Typed
 from handlers.languages import N_
-from handlers.queries import SessionQuery
+from handlers.queries import SessionQuery, encode
 from models import clock, desk, jobs
 from models.desk import TooWide
-from models.filters import SessionFilter
+from models.events import Cause, Type
+from models.filters import EventFilter, SessionFilter
 from models.schema import KINDS, USER, KindName, Row
 
 # As many of those that will end are shown.
@@ -151,9 +152,18 @@ class EndPageHandler(JobHandler):
         job = await self.parts.database.read(jobs.get, self.principal, read_id(id), clock.now())
         if job is None:
             raise web.HTTPError(404)
+        ends = EventFilter(
+            type=Type.ENDED,
+            cause=Cause.STAFF,
+            by_kind=USER.name,
+            by=job["by_id"],
+            since=job["created_at"],
+            until=job["finished_at"] and job["finished_at"] + clock.MICROSECOND,
+        )
         self.render_page(
             "desk/ending.html",
             job=job,
+            log_address=write_address(f"{DESK}events/", dict(encode(ends))),
             people=await self.load_people([job]),
             is_running=job["state"] in ("waiting", "running"),
         )

@@ -22,7 +22,7 @@ from handlers.admin.filters import NO_CHOICE, NO_NETWORK, NO_NUMBER, Field, time
 from handlers.admin.people import DESK, name_account
 from handlers.admin.sessions import KIND_NAMES
 from handlers.admin.staff import ListHandler
-from handlers.admin.words import CAUSES, LOGGED, TYPES
+from handlers.admin.words import CAUSES, LOGGED, OTHER_CAUSES, TYPES, name_cause
 from handlers.base import forbidden
 from handlers.languages import N_, Language
 from handlers.queries import EventQuery
@@ -48,7 +48,7 @@ SHORTCUTS = {
 
 FIELDS = {
     "type": Field(N_("What"), lambda type_, language: language.gettext(TYPES.get(type_, type_))),
-    "cause": Field(N_("Why"), lambda cause, language: language.gettext(CAUSES.get(cause, cause))),
+    "cause": Field(N_("Why"), name_cause),
     "kind": Field(N_("Kind of account"), lambda kind, language: language.gettext(KIND_NAMES[kind])),
     "account": Field(N_("Account number"), error=NO_NUMBER),
     "session": Field(N_("Session number"), error=NO_NUMBER),
@@ -97,6 +97,7 @@ class LogHandler(ListHandler[EventQuery]):
 
     async def get(self) -> None:
         filters, language, now = self.read_filters(), self.language, clock.now()
+        chosen = filters.value("cause")
         found = await self.find(filters, desk.list_events)
         logged = [log(row, language) for row in found.rows]
         self.render_page(
@@ -106,7 +107,7 @@ class LogHandler(ListHandler[EventQuery]):
             found=found,
             days=[(day, list(some)) for day, some in groupby(logged, lambda one: language.near_day(one.told.at, now))],
             types=[(name, self._(label)) for name, label in TYPES.items()],
-            causes=[(name, self._(label)) for name, label in CAUSES.items()],
+            causes=[(name, name_cause(name, language)) for name in [*CAUSES, *(OTHER_CAUSES.keys() & {chosen})]],
             kinds=[(name, self._(label)) for name, label in KIND_NAMES.items()],
             shortcuts=[(name, self._(label), filters.to(type=name, cause=None)) for name, label in SHORTCUTS.items()],
             downloads=[

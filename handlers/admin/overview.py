@@ -10,7 +10,7 @@ from handlers.admin.charts import Bar, make_bars, make_columns
 from handlers.admin.filters import write_address, write_time
 from handlers.admin.people import DESK
 from handlers.admin.staff import StaffHandler
-from handlers.admin.words import CAUSES, name_value
+from handlers.admin.words import name_cause, name_value
 from handlers.languages import N_
 from handlers.queries import NONE
 from models import clock, desk, overview
@@ -62,7 +62,7 @@ class OverviewHandler(StaffHandler):
             causes=make_bars(
                 ends,
                 language,
-                lambda cause: self._(CAUSES.get(cause, cause)),
+                lambda cause: name_cause(cause, self.language),
                 lambda cause: _events(midnight, type="ended", cause=cause),
             ),
             parts={name: self._bars(name, counted, live) for name, counted in choices.items()},

@@ -11,7 +11,7 @@ from handlers.admin.staff import StaffHandler
 from handlers.base import read_id
 from models import clock, desk, sessions
 from models.filters import EventFilter
-from models.schema import KINDS
+from models.schema import KINDS, LONGEST_DEVICE_KEY
 
 MOST_EVENTS = 30
 
@@ -31,5 +31,5 @@ class SessionPageHandler(StaffHandler):
             row=make_listed({**row, "kind": kind}, principal, self.language, now, self.parts.places),
             events=[log(event, self.language) for event in history.rows],
             same_address=write_address(ADDRESS, {"ip": row["ip"]}),
-            same_device=write_address(ADDRESS, {"device": row["device"][:200]}),
+            like_device=write_address(ADDRESS, {"device": row["device"][:LONGEST_DEVICE_KEY]}),
         )

@@ -42,11 +42,26 @@ CAUSES = {
     "emergency": N_("Emergency cut-off"),
 }
 
+# Why other things happened: no list offers them, but what leads to one says so.
+OTHER_CAUSES = {
+    "device": N_("A new device"),
+    "country": N_("A new country"),
+    "code": N_("A wrong code"),
+    "email": N_("E-mail"),
+    "phone": N_("Phone"),
+    "no_email": N_("E-mail removed"),
+    "no_phone": N_("Phone removed"),
+    "reset": N_("By a code"),
+    "before": N_("Older sessions alone"),
+}
+
 DEVICE_KINDS = {
     "computer": N_("Computer"),
     "phone": N_("Phone"),
     "tablet": N_("Tablet"),
     "program": N_("Program"),
+    # Televisions, consoles, watches, and what does not say what it is.
+    "unknown": N_("Other"),
 }
 # Where the log says it in other words than the account's own page, which speaks to its reader.
 LOGGED = SENTENCES | {
@@ -60,6 +75,7 @@ LOGGED = SENTENCES | {
     ("started", "device"): ("log-in", "notice", N_("{whose} signed in on {device}, a new device.")),
     ("started", "country"): ("log-in", "notice", N_("{whose} signed in on {device}, from a new country.")),
     ("refused", None): ("shield-alert", "wrong", N_("A wrong password for {whose} was refused on {device}.")),
+    ("refused", "code"): ("shield-alert", "wrong", N_("A wrong code for {whose} was refused on {device}.")),
     ("sent", None): ("mail", "", N_("A code for {whose} was asked for on {device}.")),
     ("named", None): ("pencil", "", N_("{by} named a device of {whose}.")),
     ("ended", None): ("log-out", "", N_("{whose} was signed out on {device}.")),
@@ -105,6 +121,11 @@ LOGGED = SENTENCES | {
     ("emergency", None): ("siren", "wrong", N_("{by} ended every session: {kind}.")),
     ("emergency", "before"): ("siren", "wrong", N_("{by} ended the older sessions: {kind}.")),
 }
+
+
+def name_cause(cause: str, language: Language) -> str:
+    """What a cause is called."""
+    return language.gettext((CAUSES | OTHER_CAUSES).get(cause, cause))
 
 
 def name_value(filter_name: str, value: str, language: Language) -> str:

@@ -248,6 +248,7 @@ def test_where_idle_ones_are_ended_what_was_used_since_stays(house: House, staff
         {"filter": {"country": " \u00a0"}},
         {"filter": {"account": "", "kind": "user"}},
         {"filter": {"limit": "10"}},
+        {"filter": {"device": "x" * 65}},
         {"filter": {"after": "user.1~n1"}},
         {"filter": {}, "reason": ""},
         {"filter": []},

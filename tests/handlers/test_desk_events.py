@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import Connection, insert, update
 
 from handlers.admin.log import COLUMNS, write_csv
-from handlers.admin.words import CAUSES, LOGGED, TYPES
+from handlers.admin.words import CAUSES, LOGGED, OTHER_CAUSES, TYPES
 from handlers.pages import render_icon
 from models import clock
 from models.events import Cause, Type
@@ -229,8 +229,18 @@ def test_every_event_and_every_cause_has_its_name_its_sentence_and_its_icon() ->
     assert set(CAUSES) == {cause.value for cause in Cause}
     assert {event.value for event in Type} <= {type_ for type_, _ in LOGGED}
     assert {("ended", cause.value) for cause in Cause} <= set(LOGGED)
+    # Each names an account, and each cause is called something where an address asks for it.
+    assert not [text for _, _, text in LOGGED.values() if "{whose}" not in text and "{by}" not in text]
+    assert {cause for _, cause in LOGGED if cause} <= CAUSES.keys() | OTHER_CAUSES.keys()
     for picture, _, _ in LOGGED.values():
         assert "<svg" in render_icon(picture)
+
+
+def test_a_cause_that_no_list_offers_is_called_something_where_it_is_asked_for(staff: Staff) -> None:
+    page = staff.get("/admin/events/?type=started&cause=device").text
+
+    assert '<option value="device" selected>A new device</option>' in page
+    assert 'value="device"' not in staff.get("/admin/events/").text
 
 
 def test_a_cell_is_no_formula() -> None:

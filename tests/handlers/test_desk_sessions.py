@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
+from models.schema import LONGEST_DEVICE_KEY
 from tests.conftest import House, wait_until
 from tests.handlers.browsers import Page
 from tests.handlers.desks import Staff, age_password, staff_at
@@ -43,6 +44,17 @@ def test_both_kinds_stand_in_one_list_or_apart(house: House, staff: Staff, agent
     assert set(keys(both)) == {f"user-{user}", f"client-{client}"}
     assert "2 live sessions match." in both
     assert keys(users) == [f"user-{user}"]
+
+
+def test_like_devices_are_found_by_what_is_compared_and_shown(house: House, staff: Staff, agent: str) -> None:
+    session = house.enter(house.add("user"), agent + "x" * 80).session
+
+    page = Page(staff.get(f"/admin/sessions/user/{session}/").text)
+    [like] = [link for link in page.links if "device=" in link]
+    found = staff.get(like).text
+
+    assert like.endswith("=" + quote((agent + "x" * 80)[:LONGEST_DEVICE_KEY], safe=""))
+    assert keys(found) == [f"user-{session}"]
 
 
 def test_filters_combine_and_each_can_be_taken_away(house: House, staff: Staff, agent: str) -> None:
