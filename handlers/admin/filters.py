@@ -70,6 +70,8 @@ class Filters(Form, Generic[Query]):
     # How the address says what could be read, and where in the list it is.
     written: dict[str, str] = field(default_factory=dict)
     paging: dict[str, str] = field(default_factory=dict)
+    # What each value is called.
+    words: dict[str, str] = field(default_factory=dict)
     chips: list[Chip] = field(default_factory=list)
 
     def to(self, **changes: str | None) -> str:
@@ -134,7 +136,8 @@ def read_filters(
             value = getattr(query, name)
             if one.is_time:
                 read.values[name] = f"{value.astimezone(language.zone):%Y-%m-%dT%H:%M}"
-            read.chips.append(Chip(language.gettext(one.label), one.tell(value, language), read.to(**{name: None})))
+            read.words[name] = one.tell(value, language)
+            read.chips.append(Chip(language.gettext(one.label), read.words[name], read.to(**{name: None})))
     return read
 
 

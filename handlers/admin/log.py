@@ -22,7 +22,7 @@ from handlers.admin.filters import NO_CHOICE, NO_NETWORK, NO_NUMBER, Field, time
 from handlers.admin.people import DESK, name_account
 from handlers.admin.sessions import KIND_NAMES
 from handlers.admin.staff import ListHandler
-from handlers.admin.words import CAUSES, LOGGED, OTHER_CAUSES, TYPES, name_cause
+from handlers.admin.words import CAUSES, LOGGED, TYPES, name_cause
 from handlers.base import forbidden
 from handlers.languages import N_, Language
 from handlers.queries import EventQuery
@@ -97,7 +97,6 @@ class LogHandler(ListHandler[EventQuery]):
 
     async def get(self) -> None:
         filters, language, now = self.read_filters(), self.language, clock.now()
-        chosen = filters.value("cause")
         found = await self.find(filters, desk.list_events)
         logged = [log(row, language) for row in found.rows]
         self.render_page(
@@ -107,7 +106,7 @@ class LogHandler(ListHandler[EventQuery]):
             found=found,
             days=[(day, list(some)) for day, some in groupby(logged, lambda one: language.near_day(one.told.at, now))],
             types=[(name, self._(label)) for name, label in TYPES.items()],
-            causes=[(name, name_cause(name, language)) for name in [*CAUSES, *(OTHER_CAUSES.keys() & {chosen})]],
+            causes=[(name, self._(label)) for name, label in CAUSES.items()],
             kinds=[(name, self._(label)) for name, label in KIND_NAMES.items()],
             shortcuts=[(name, self._(label), filters.to(type=name, cause=None)) for name, label in SHORTCUTS.items()],
             downloads=[
