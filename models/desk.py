@@ -68,10 +68,9 @@ async def list_sessions(
     None where the principal may not. Raises InvalidCursor, and TooWide.
     """
     order = sought.order(Place.read(after, before))
-    kinds = [KINDS[sought.kind]] if sought.kind else list(KINDS.values())
     # Side by side: counting half a million rows takes a thread as long as all the rest.
     found = await asyncio.gather(
-        *(database.scan(_read_sessions, principal, kind, sought, now, order, most) for kind in kinds)
+        *(database.scan(_read_sessions, principal, kind, sought, now, order, most) for kind in sought.kinds)
     )
     if None in found:
         return None
@@ -205,15 +204,13 @@ def _find_sessions(
     """
     sessions, columns = kind.sessions, kind.sessions.c
     search = _search(db, kind, sought, now, MOST_ACCOUNTS if is_counted else None)
+    total, most_read = None, _count_most_read(db, search, most)
     # Where it would be read even if all of its bound match, it is not counted first.
-    total: int | None = 0
-    is_read = bool(most) and _is_read(db, search, search.plan.bound, most)
-    if is_counted and not is_read:
+    if is_counted and (not most or search.plan.bound > most_read):
         total = _count_sessions(db, search, now, allowed)
         if not most or not total:
             return total, []
-        is_read = _is_read(db, search, total, most)
-    if is_read:
+    if (total or search.plan.bound) <= most_read:
         matching = search.select(search.plan.index, columns.id, columns[order.sort]).where(is_live(kind, now))
         return _read_few(db, matching, order, kind.name, most, allowed)
     walked = search.select(_INDEXES[order.sort], columns.id, columns[order.sort])
@@ -221,12 +218,16 @@ def _find_sessions(
     return total, db.execute(order.page(walked, sessions, kind.name, most)).mappings().all()
 
 
-def _is_read(db: Connection, search: _Search, total: int, most: int) -> bool:
-    """Whether what matches is read and sorted, and the list not walked until `most` of `total` were met."""
-    if search.plan.is_few or not search.is_narrow:
-        return search.plan.is_few
-    met = (db.scalar(counts.sum_sessions(search.kind.name, {})) or 0) * most // total
-    return bool(met > search.plan.bound)
+def _count_most_read(db: Connection, search: _Search, most: int) -> int:
+    """Up to how many that match they are read and sorted; of more the list is walked until `most` were met."""
+    bound = search.plan.bound
+    if search.plan.is_few:
+        return bound
+    if not search.is_narrow:
+        return 0
+    everything = db.scalar(counts.sum_sessions(search.kind.name, {})) or 0
+    # Walking to the last of `most` among so many passes more than the bound.
+    return int(everything * most // (bound + 1))
 
 
 def _read_few(
@@ -264,8 +265,8 @@ def _plan(db: Connection, kind: Kind, facets: dict[str, str], terms: list[Term])
             break
         # Of a condition that is alone its own index counts the rows, however many they are.
         most = min(plan.bound, MANY if len(terms) > 1 else FEW)
-        capped = _by(term.index, kind.sessions, select(kind.sessions.c.id)).where(term.condition).limit(most + 1)
-        bound = db.scalar(select(func.count()).select_from(capped.subquery())) or 0
+        met = _by(term.index, kind.sessions, select(kind.sessions.c.id)).where(term.condition)
+        bound = _count_up_to(db, met, most)
         if bound <= most:
             plan = _Plan(term.index, bound)
     return plan
@@ -294,16 +295,17 @@ def _count_rows(db: Connection, search: _Search) -> ColumnElement[int]:
             continue
         # A range that is alone, or that the index does not hold: where few are outside of it, those are counted.
         outside = [_by(term.index, sessions, select(sessions.c.id)).where(part) for part in term.outside]
-        if outside and _is_at_most(db, union_all(*outside), search.plan.bound // ONE_OUTSIDE_OF):
+        most = search.plan.bound // ONE_OUTSIDE_OF
+        if outside and _count_up_to(db, union_all(*outside), most) <= most:
             others = replace(search, terms=[other for other in search.terms if other is not term])
             left_out = [others.within(found, term.index).with_only_columns(func.count()) for found in outside]
             return _count_rows(db, others) - sum(found.scalar_subquery() for found in left_out)
     return search.select(index, func.count()).scalar_subquery()
 
 
-def _is_at_most(db: Connection, found: Select[Any] | CompoundSelect[Any], most: int) -> bool:
-    """Whether so many are found; no more than one more is looked at."""
-    return (db.scalar(select(func.count()).select_from(found.limit(most + 1).subquery())) or 0) <= most
+def _count_up_to(db: Connection, found: Select[Any] | CompoundSelect[Any], most: int) -> int:
+    """How many are found, `most` + 1 where there are more: no others are looked at."""
+    return db.scalar(select(func.count()).select_from(found.limit(most + 1).subquery())) or 0
 
 
 def _of_accounts(db: Connection, kind: Kind, q: str, most: int | None) -> ColumnElement[bool]:
@@ -480,7 +482,7 @@ def _read_some_events(
     db: Connection, principal: Principal, sought: EventFilter, now: datetime, place: Place, most: int
 ) -> list[Row] | None:
     """None where the principal may not see them."""
-    order = Order(place, "at")
+    order = sought.order(place)
     rows = _find_events(db, principal, sought, now, order, most, _plan_events(db, sought.terms()))[1]
     return rows if rows or db.scalar(select(may_see(principal, now))) else None
 
@@ -488,7 +490,7 @@ def _read_some_events(
 def _read_events(
     db: Connection, principal: Principal, sought: EventFilter, now: datetime, place: Place, most: int
 ) -> Page | None:
-    order, few = Order(place, "at"), _plan_events(db, sought.terms())
+    order, few = sought.order(place), _plan_events(db, sought.terms())
     if few:
         total, rows = _find_events(db, principal, sought, now, order, most + 1, few)
     else:
@@ -518,7 +520,8 @@ def _plan_events(db: Connection, terms: list[Term]) -> str | None:
         # What an account did is in no order that a list could walk: it is read and sorted, however much it is.
         if term.index == "kind_account_id_id":
             return term.index
-        if term.index and _is_at_most(db, _by(term.index, EVENTS, select(EVENTS.c.id)).where(term.condition), most):
+        met = _by(term.index, EVENTS, select(EVENTS.c.id)).where(term.condition)
+        if term.index and _count_up_to(db, met, most) <= most:
             return term.index
     return None
 

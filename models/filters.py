@@ -13,7 +13,7 @@ from sqlalchemy import Column, ColumnElement, and_, false, literal_column
 from models import clock
 from models.networks import Network
 from models.paging import Order, Place
-from models.schema import EVENTS, FACETS, LONGEST_DEVICE_KEY, UNCONFIRMED, USER, Kind, KindName, fold_text
+from models.schema import EVENTS, FACETS, KINDS, LONGEST_DEVICE_KEY, UNCONFIRMED, USER, Kind, KindName, fold_text
 
 SessionSort = Literal["-started", "started", "-seen", "seen"]
 AccountSort = Literal["-created", "created", "surname"]
@@ -59,6 +59,11 @@ class SessionFilter:
     device: str | None = None
     ids: frozenset[tuple[KindName, int]] | None = None
     sort: SessionSort = "-started"
+
+    @property
+    def kinds(self) -> list[Kind]:
+        """Of which kinds of account."""
+        return [KINDS[self.kind]] if self.kind else list(KINDS.values())
 
     @property
     def facets(self) -> dict[str, str]:
@@ -191,6 +196,11 @@ class EventFilter:
     network: Network | None = None
     since: datetime | None = None
     until: datetime | None = None
+
+    @staticmethod
+    def order(place: Place) -> Order:
+        """How the list is sorted, for a page that begins at `place`: the newest first."""
+        return Order(place, "at")
 
     @property
     def is_counted(self) -> bool:

@@ -43,8 +43,7 @@ def start(
     """
     if not db.scalar(select(may_act(principal, now))):
         return None
-    kinds = [KINDS[sought.kind]] if sought.kind else list(KINDS.values())
-    bound = sessions.newest(db, kinds, now) + clock.MICROSECOND
+    bound = sessions.newest(db, sought.kinds, now) + clock.MICROSECOND
     bound = min(sought.started_to, bound) if sought.started_to else bound
     # From the oldest on: what is committed late is among the newest, and still to come.
     sought = replace(sought, started_to=bound, idle=None, seen_to=sought.seen_before(now), sort="started")
@@ -150,18 +149,17 @@ class Jobs(Chore):
     async def work(self, job: Row) -> None:
         """End what the job says, until it is done or is another's."""
         sought = SessionFilter.load(job["filter"])
-        kinds = [KINDS[sought.kind]] if sought.kind else list(KINDS.values())
         loop = asyncio.get_running_loop()
         taken: Row | None = job
         while taken:
             cursor = Cursor.read(taken["place"]) if taken["place"] else None
-            kind = kinds[0] if cursor is None else list(KINDS.values())[cursor.rank]
+            kind = sought.kinds[0] if cursor is None else list(KINDS.values())[cursor.rank]
             place = Place(cursor if cursor and cursor.id else None)
             begun = loop.time()
             rows = await self._database.scan(desk.list_session_ids, kind, sought, clock.now(), place, FOUND_AT_ONCE)
             for first in range(0, max(len(rows), 1), sessions.MOST_AT_ONCE):
                 some = rows[first : first + sessions.MOST_AT_ONCE]
-                goes_on, ids = _next_place(kind, kinds, some), [row["id"] for row in some]
+                goes_on, ids = _next_place(kind, sought.kinds, some), [row["id"] for row in some]
                 taken = await self._database.write(_end, taken, kind, ids, sought.seen_to, goes_on, clock.now())
                 await asyncio.sleep((loop.time() - begun) * PAUSE)
                 if not taken:
