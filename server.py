@@ -271,7 +271,8 @@ async def fold(database: Database) -> None:
 
 
 def forgetting(database: Database, settings: Settings) -> Callable[[], Awaitable[None]]:
-    """What deletes old events and jobs, and takes addresses that are kept no longer out of what stays."""
+    """What deletes old events and jobs, and counts of nothing, and takes addresses that are kept no longer out of what
+    stays."""
     retention = Retention()
 
     async def forget() -> None:
@@ -284,6 +285,7 @@ def forgetting(database: Database, settings: Settings) -> Callable[[], Awaitable
                 await repeat(retention.forget, database, table, before)
             # What was asked for may name an address too.
             await repeat(database.write, jobs.forget, before, FORGET_MOST)
+        await database.write(counts.forget_empty)
 
     return forget
 

@@ -1,8 +1,9 @@
 """Counts that are kept, so that none has to be taken over a million rows.
 
-Of sessions by their make and country: the database writes each change beside the session's own row (a trigger), so
-that writers don't wait for each other's counters, and a chore adds the changes up. Of events by the hour: a chore adds
-up what was logged since, and whoever reads adds what was not yet. So both equal the rows at any time.
+Of sessions by their make and country, and by the days on which they were started and last seen: the database writes
+each change beside the session's own row (a trigger), so that writers don't wait for each other's counters, and a chore
+adds the changes up. Of events by the hour: a chore adds up what was logged since, and whoever reads adds what was not
+yet. So both equal the rows at any time.
 """
 
 from __future__ import annotations
@@ -43,20 +44,32 @@ from models.schema import (
     EVENTS,
     FACETS,
     KINDS,
-    SESSION_CHANGES,
     SESSION_COUNTS,
+    SESSION_DAYS,
+    SESSION_MOVES,
     UTC,
 )
+from models.spans import DAY, Span
 
 HOUR = 3_600_000_000
 MOST_AT_ONCE = 500
-KEYS = ("kind", *FACETS)
 
 
 @cache
 def sessions_by_make() -> Subquery:
     """How many rows there are of each kind, make and country; of one there may be several counts, to be added up."""
-    parts = [select(*(table.c[name] for name in (*KEYS, "count"))) for table in (SESSION_COUNTS, SESSION_CHANGES)]
+    return _with_moves(SESSION_COUNTS)
+
+
+@cache
+def sessions_by_day() -> Subquery:
+    """The same of each kind and each two days on which they were started and last seen."""
+    return _with_moves(SESSION_DAYS)
+
+
+def _with_moves(table: Table) -> Subquery:
+    """What was added up, and what was not yet."""
+    parts = [select(*(one.c[column.name] for column in table.c)) for one in (table, SESSION_MOVES)]
     return union_all(*parts).subquery("made")
 
 
@@ -72,42 +85,56 @@ def sum_sessions(kind: str, facets: Mapping[str, str]) -> Select[Any]:
     return made.with_only_columns(func.coalesce(func.sum(made.selected_columns["count"]), 0))
 
 
+def sum_days(kind: str, started: Span, seen: Span) -> Select[Any]:
+    """How many rows there are that were started and last seen in these spans of whole days."""
+    made = sessions_by_day().c
+    days = [*started.within(made.started_on, DAY), *seen.within(made.seen_on, DAY)]
+    return select(func.coalesce(func.sum(made.count), 0)).where(made.kind == kind, *days)
+
+
 def fold_sessions(db: Connection) -> int:
-    """Add up to MOST_AT_ONCE changes to the counts; how many those were."""
-    oldest = select(SESSION_CHANGES.c.id).order_by(SESSION_CHANGES.c.id).limit(MOST_AT_ONCE)
+    """Add up to MOST_AT_ONCE moves to the counts; how many those were."""
+    oldest = select(SESSION_MOVES.c.id).order_by(SESSION_MOVES.c.id).limit(MOST_AT_ONCE)
     if is_postgres(db):
         # Of two that do so at once one leaves the other's rows alone.
         oldest = oldest.with_for_update(skip_locked=True)
     taken = db.execute(
-        delete(SESSION_CHANGES)
-        .where(SESSION_CHANGES.c.id.in_(oldest.scalar_subquery()))
-        .returning(*(SESSION_CHANGES.c[name] for name in (*KEYS, "count")))
-    ).all()
-    sums: dict[tuple[str, ...], int] = {}
-    for *key, count in taken:
-        sums[tuple(key)] = sums.get(tuple(key), 0) + count
-    # In one order, so that two that meet wait and don't deadlock.
-    rows = [dict(zip((*KEYS, "count"), (*key, count), strict=True)) for key, count in sorted(sums.items()) if count]
-    _add(db, SESSION_COUNTS, rows)
-    return len(taken)
+        delete(SESSION_MOVES).where(SESSION_MOVES.c.id.in_(oldest.scalar_subquery())).returning(*SESSION_MOVES.c)
+    ).mappings()
+    moves = taken.all()
+    for table in (SESSION_COUNTS, SESSION_DAYS):
+        names = [column.name for column in table.primary_key]
+        sums: dict[tuple[Any, ...], int] = {}
+        for move in moves:
+            key = tuple(move[name] for name in names)
+            sums[key] = sums.get(key, 0) + move["count"]
+        # In one order, so that two that meet wait and don't deadlock.
+        rows = [{**dict(zip(names, key, strict=True)), "count": count} for key, count in sorted(sums.items()) if count]
+        _add(db, table, rows)
+    return len(moves)
 
 
-def forget_makes(db: Connection) -> None:
-    """Delete the counts of makes that no session is of any more: whoever signs in names as many as he likes."""
-    keys = [SESSION_COUNTS.c[name] for name in KEYS]
-    # What another adds to now is left alone.
-    gone = select(*keys).where(SESSION_COUNTS.c.count == 0).with_for_update(skip_locked=True)
-    db.execute(delete(SESSION_COUNTS).where(tuple_(*keys).in_(gone)))
+def forget_empty(db: Connection) -> None:
+    """Delete the counts that came to nothing: whoever signs in names as many makes as he likes."""
+    for table in (SESSION_COUNTS, SESSION_DAYS):
+        keys = list(table.primary_key)
+        # What another adds to now is left alone.
+        gone = select(*keys).where(table.c.count == 0).with_for_update(skip_locked=True)
+        db.execute(delete(table).where(tuple_(*keys).in_(gone)))
 
 
 def recount_sessions(db: Connection) -> None:
     """Count the rows anew."""
-    for table in (SESSION_COUNTS, SESSION_CHANGES):
+    for table in (SESSION_COUNTS, SESSION_DAYS, SESSION_MOVES):
         db.execute(delete(table))
     for kind in KINDS.values():
-        facets = [kind.sessions.c[name] for name in FACETS]
-        counted = select(literal(kind.name), *facets, func.count()).group_by(*facets)
-        db.execute(insert(SESSION_COUNTS).from_select([*KEYS, "count"], counted))
+        columns = kind.sessions.c
+        facets = [columns[name] for name in FACETS]
+        days = [type_coerce(columns[name], BigInteger) // DAY for name in ("created_at", "last_seen_at")]
+        for table, keys in ((SESSION_COUNTS, facets), (SESSION_DAYS, days)):
+            places: list[ColumnElement[Any]] = [literal_column(str(number)) for number, _ in enumerate(keys, 2)]
+            counted = select(literal(kind.name), *keys, func.count()).group_by(*places)
+            db.execute(insert(table).from_select(list(table.c), counted))
 
 
 def is_new(db: Connection) -> ColumnElement[bool]:
@@ -231,11 +258,9 @@ def count_events(
 
 
 def fold(db: Connection) -> bool:
-    """Add up what came since, and drop what came to nothing; whether more is surely left for the next call."""
+    """Add up what came since; whether more is surely left for the next call."""
     fold_events(db)
-    folded = fold_sessions(db)
-    forget_makes(db)
-    return folded >= MOST_AT_ONCE
+    return fold_sessions(db) >= MOST_AT_ONCE
 
 
 def _add(db: Connection, table: Table, rows: list[dict[str, Any]]) -> None:

@@ -34,12 +34,14 @@ from models.filters import AccountFilter, EventFilter, SessionFilter, Term, begi
 from models.paging import RANKS, Cursor, Order, Page, Place
 from models.principals import Principal, cut_at, is_live, may_see
 from models.schema import EVENTS, FACETS, KINDS, Kind, Row
+from models.spans import Span
 
 # So many rows are read and sorted rather than a list walked.
 FEW = 4000
 # Of several conditions: up to so many rows of the rarest are read to count those that meet the others.
 MANY = 40_000
-# Where no more than one of so many is outside of a range, those outside are counted, and not those inside.
+# Where no more than one of so many is outside of a range, as far as must be counted to know, those outside are counted,
+# and not those inside.
 ONE_OUTSIDE_OF = 16
 # So many accounts may begin as a search for their sessions says.
 MOST_ACCOUNTS = 1000
@@ -156,6 +158,14 @@ class _Search:
         """Whether what matches is counted by the index of the plan."""
         return self.plan.is_few or (len(self.terms) > 1 and self.plan.bound <= MANY)
 
+    @property
+    def spans(self) -> tuple[Span, Span] | None:
+        """When what matches was started and last seen, where nothing else is asked."""
+        spans = {term.index: term.span for term in self.terms}
+        if self.facets or None in spans.values():
+            return None
+        return spans.get("started") or Span(), spans.get("seen") or Span()
+
     def select(self, index: str | None, *what: ColumnElement[Any]) -> Select[Any]:
         """`what` of the rows that match, those that expired among them, by an index."""
         return self.within(_by(index, self.kind.sessions, select(*what).select_from(self.kind.sessions)), index)
@@ -169,17 +179,17 @@ class _Search:
             made = counts.of_make(self.kind.name, self.facets)
             makes = made.with_only_columns(*(made.selected_columns[name] for name in FACETS))
             is_made = [tuple_(*(columns[name] for name in FACETS)).in_(makes)]
-        return found.where(*is_made, *(term.condition for term in self.terms))
+        return found.where(*is_made, *(term.by(index) for term in self.terms))
 
 
 def _search(db: Connection, kind: Kind, sought: SessionFilter, now: datetime, most_accounts: int | None) -> _Search:
     """Raises TooWide."""
-    columns, of_accounts = kind.sessions.c, _of_accounts(db, kind, sought.q, most_accounts) if sought.q else None
-    facets, terms = sought.facets, sought.terms(kind, of_accounts, now)
+    of_accounts = _of_accounts(db, kind, sought.q, most_accounts) if sought.q else None
     if cutoffs.is_waiting(db, kind):
         # Rows of a cut-off that wait to be swept: they are no sessions any more, and may be most.
-        at = db.scalar(select(cut_at(kind)))
-        terms.append(Term("started", columns.created_at > at))
+        after_cut = db.execute(select(cut_at(kind))).scalar_one() + clock.MICROSECOND
+        sought = replace(sought, started_from=max(sought.started_from or after_cut, after_cut))
+    facets, terms = sought.facets, sought.terms(kind, of_accounts, now)
     return _Search(kind, facets, terms, _plan(db, kind, facets, terms))
 
 
@@ -214,7 +224,7 @@ def _find_sessions(
         matching = search.select(search.plan.index, columns.id, columns[order.sort]).where(is_live(kind, now))
         return _read_few(db, matching, order, kind.name, most, allowed)
     walked = search.select(_INDEXES[order.sort], columns.id, columns[order.sort])
-    walked = walked.where(is_live(kind, now), *sought.implied(kind, now), allowed)
+    walked = walked.where(is_live(kind, now), *sought.implied(kind), allowed)
     return total, db.execute(order.page(walked, sessions, kind.name, most)).mappings().all()
 
 
@@ -265,6 +275,9 @@ def _plan(db: Connection, kind: Kind, facets: dict[str, str], terms: list[Term])
             break
         # Of a condition that is alone its own index counts the rows, however many they are.
         most = min(plan.bound, MANY if len(terms) > 1 else FEW)
+        # Where its whole days have more than that, no row is read to learn it.
+        if term.span and db.execute(_sum_days(kind, term, term.span.whole)).scalar_one() > most:
+            continue
         met = _by(term.index, kind.sessions, select(kind.sessions.c.id)).where(term.condition)
         bound = _count_up_to(db, met, most)
         if bound <= most:
@@ -276,31 +289,80 @@ def _count_sessions(db: Connection, search: _Search, now: datetime, allowed: Col
     """How many live sessions match; None where that is not `allowed`."""
     # The rows that expired and wait to be swept are few: they are counted by themselves, and taken off.
     expired = search.select("expires_at", func.count()).where(search.kind.sessions.c.expires_at <= now)
-    found = db.execute(select(_count_rows(db, search), expired.scalar_subquery()).where(allowed)).first()
+    found = db.execute(select(_count_rows(db, search, now), expired.scalar_subquery()).where(allowed)).first()
     return int(found[0]) - int(found[1]) if found else None
 
 
-def _count_rows(db: Connection, search: _Search) -> ColumnElement[int]:
+def _count_rows(db: Connection, search: _Search, now: datetime) -> ColumnElement[int]:
     """How many rows match, those that expired among them."""
     kind, sessions = search.kind, search.kind.sessions
     if not search.terms:
         return counts.sum_sessions(kind.name, search.facets).scalar_subquery()
     if search.is_narrow:
         return search.select(search.plan.index, func.count()).scalar_subquery()
+    if search.spans and (counted := _count_spans(db, kind, *search.spans, clock.to_microseconds(now))) is not None:
+        return counted
     indexes = [term.index for term in search.terms]
     # Each index holds the makes and when a session was started; one when it was seen; one the times of each make.
     index = "seen" if "seen" in indexes else "make" if search.facets and set(indexes) == {"started"} else indexes[0]
     for term in search.terms:
         if len(indexes) > 1 and term.index in (index, "started"):
             continue
-        # A range that is alone, or that the index does not hold: where few are outside of it, those are counted.
-        outside = [_by(term.index, sessions, select(sessions.c.id)).where(part) for part in term.outside]
-        most = search.plan.bound // ONE_OUTSIDE_OF
-        if outside and _count_up_to(db, union_all(*outside), most) <= most:
+        # A range that is alone, or that the index does not hold: where it is quicker, those outside of it are counted.
+        if term.outside and _is_less_outside(db, search, term, index):
             others = replace(search, terms=[other for other in search.terms if other is not term])
-            left_out = [others.within(found, term.index).with_only_columns(func.count()) for found in outside]
-            return _count_rows(db, others) - sum(found.scalar_subquery() for found in left_out)
+            found = [_by(term.index, sessions, select(func.count()).where(part)) for part in term.outside]
+            left_out = [others.within(one, term.index) for one in found]
+            return _count_rows(db, others, now) - sum(one.scalar_subquery() for one in left_out)
     return search.select(index, func.count()).scalar_subquery()
+
+
+def _is_less_outside(db: Connection, search: _Search, term: Term, index: str | None) -> bool:
+    """Whether those outside of a range are quicker to count than those in it, by an index."""
+    kind, sessions = search.kind, search.kind.sessions
+    if term.span:
+        # The days tell, but for those that are partly in it.
+        everything = db.execute(counts.sum_sessions(kind.name, {})).scalar_one()
+        fewest, most = (
+            db.execute(_sum_days(kind, term, span)).scalar_one() for span in (term.span.whole, term.span.widened)
+        )
+        # Of makes, those that lie in it alone are read.
+        share = search.plan.bound / max(everything, 1) if index == "make" else 1
+        if everything - fewest <= fewest * share:
+            return True
+        if everything - most >= most * share:
+            return False
+    outside = union_all(*(_by(term.index, sessions, select(sessions.c.id)).where(part) for part in term.outside))
+    bound = search.plan.bound // ONE_OUTSIDE_OF
+    return _count_up_to(db, outside, bound) <= bound
+
+
+def _sum_days(kind: Kind, term: Term, span: Span) -> Select[Any]:
+    """How many rows have the time that `term` is about in a span of whole days."""
+    spans = {"started": Span(), "seen": Span()} | {str(term.index): span}
+    return counts.sum_days(kind.name, **spans)
+
+
+def _count_spans(db: Connection, kind: Kind, started: Span, seen: Span, now: int) -> ColumnElement[int] | None:
+    """How many rows were started and last seen in these spans; None where that is better counted otherwise.
+
+    Of whole days by the counts that are kept, of hours by the rows.
+    """
+    columns = kind.sessions.c
+    days, hours = started.rounded(now)
+    days_seen, hours_seen = seen.rounded(now)
+    # The index of when they were started does not hold when they were seen.
+    read = [counts.sum_days(kind.name, edge.widened, Span()) for _, edge in hours if seen != Span()]
+    if sum(db.execute(one).scalar_one() for one in read) > MANY:
+        return None
+    left = [(sign, "started", edge, seen) for sign, edge in hours]
+    left += [(sign, "seen", days, edge) for sign, edge in hours_seen if not days.is_empty]
+    counted: ColumnElement[int] = counts.sum_days(kind.name, days, days_seen).scalar_subquery()
+    for sign, index, begun, last in left:
+        rows = _by(index, kind.sessions, select(func.count()).select_from(kind.sessions))
+        rows = rows.where(*begun.within(columns.created_at), *last.within(columns.last_seen_at))
+        counted = counted + sign * rows.scalar_subquery()
+    return counted
 
 
 def _count_up_to(db: Connection, found: Select[Any] | CompoundSelect[Any], most: int) -> int:

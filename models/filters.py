@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import Column, ColumnElement, and_, false, literal_column
+from sqlalchemy import Column, ColumnElement, and_, false, literal_column, or_
 
 from models import clock
 from models.networks import Network
 from models.paging import Order, Place
 from models.schema import EVENTS, FACETS, KINDS, LONGEST_DEVICE_KEY, UNCONFIRMED, USER, Kind, KindName, fold_text
+from models.spans import Span
 
 SessionSort = Literal["-started", "started", "-seen", "seen"]
 AccountSort = Literal["-created", "created", "surname"]
@@ -32,6 +33,14 @@ class Term:
     condition: ColumnElement[bool]
     # Of a range of a column that is never empty: the conditions for what lies before and after it.
     outside: tuple[ColumnElement[bool], ...] = ()
+    # Of a range of times.
+    span: Span | None = None
+    # The same condition, said for other indexes: by what they hold, as far as that tells.
+    elsewhere: ColumnElement[bool] | None = None
+
+    def by(self, index: str | None) -> ColumnElement[bool]:
+        """The condition for rows that are found by an index."""
+        return self.condition if self.elsewhere is None or index == self.index else self.elsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +103,16 @@ class SessionFilter:
             begin = fold_text(self.device)[:LONGEST_DEVICE_KEY]
             made.append(_begins(columns.device_key, begin))
         if self.started_from or self.started_to:
-            made.append(_range("started", columns.created_at, self.started_from, self.started_to))
+            made.append(_spanned("started", columns.created_at, self.started_from, self.started_to))
         if self.seen_from or self.seen_before(now):
-            made.append(_range("seen", columns.last_seen_at, self.seen_from, self.seen_before(now)))
+            seen = _spanned("seen", columns.last_seen_at, self.seen_from, self.seen_before(now))
+            made.append(replace(seen, elsewhere=_seen_elsewhere(kind, self.seen_from, self.seen_before(now))))
         return made
 
-    def implied(self, kind: Kind, now: datetime) -> list[ColumnElement[bool]]:
-        """What follows of it: nobody is seen before he signed in. It spares reading what can't match."""
-        columns, seen_before = kind.sessions.c, self.seen_before(now)
-        if "started" in self.sort:
-            return [columns.created_at < seen_before] if seen_before else []
-        return [columns.last_seen_at >= self.started_from] if self.started_from else []
+    def implied(self, kind: Kind) -> list[ColumnElement[bool]]:
+        """What follows of it for a list by last seen, and ends it: nobody is seen before he signed in."""
+        is_by_seen = "seen" in self.sort
+        return [kind.sessions.c.last_seen_at >= self.started_from] if is_by_seen and self.started_from else []
 
     def dump(self) -> str:
         """As JSON, for `load`."""
@@ -227,7 +235,7 @@ class EventFilter:
         if self.session is not None:
             made.append(Term(None, columns.session_id == self.session))
         if self.since or self.until:
-            made.append(_range("at", columns.at, self.since, self.until))
+            made.append(_spanned("at", columns.at, self.since, self.until))
         return made
 
 
@@ -239,7 +247,8 @@ def _is(condition: str) -> ColumnElement[bool]:
 
 def _begins(column: Column[str], text: str) -> Term:
     """Whether `column`, which is compared by code points, begins with `text`: a range of its index."""
-    return _range(column.name, column, text, text + _LAST)
+    last = text + _LAST
+    return Term(column.name, and_(column >= text, column < last), (column < text, column >= last))
 
 
 def begins_of_account(kind: Kind, q: str) -> list[ColumnElement[bool]]:
@@ -267,8 +276,19 @@ def _names(kind: Kind, q: str) -> list[ColumnElement[bool]]:
     return made
 
 
-def _range(index: str, column: ColumnElement[Any], since: Any, until: Any) -> Term:
-    """From `since`, up to `until` and not with it, either of which may be None; of a column that is never empty."""
-    within = ([] if since is None else [column >= since]) + ([] if until is None else [column < until])
-    outside = ([] if since is None else [column < since]) + ([] if until is None else [column >= until])
-    return Term(index, and_(*within), tuple(outside))
+def _seen_elsewhere(kind: Kind, since: datetime | None, until: datetime | None) -> ColumnElement[bool]:
+    """Which sessions were last seen in that time, by when they were started as far as that tells.
+
+    Nobody is seen before he signed in, and of that time every index knows: most rows need not be read.
+    """
+    columns = kind.sessions.c.created_at, kind.sessions.c.last_seen_at
+    made = [condition for column in columns for condition in Span.between(None, until).within(column)]
+    if since is not None:
+        made.append(or_(*(condition for column in columns for condition in Span.between(since, None).within(column))))
+    return and_(*made)
+
+
+def _spanned(index: str, column: ColumnElement[Any], since: datetime | None, until: datetime | None) -> Term:
+    """From `since`, up to `until` and not with it, either of which may be None; of a time that is never empty."""
+    span = Span.between(since, until)
+    return Term(index, and_(*span.within(column)), span.outside(column), span)

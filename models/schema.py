@@ -183,7 +183,7 @@ USERS = _accounts(
 # Customers of the business.
 CLIENTS = _accounts("clients", "client")
 
-# What sessions are counted by.
+# What sessions are counted by, beside the days of their times.
 FACETS = ("country", "browser", "os", "device_kind")
 
 
@@ -338,10 +338,20 @@ SESSION_COUNTS = Table(
     "session_counts", METADATA, _key("kind"), *(_key(facet) for facet in FACETS), _has("count", BigInteger)
 )
 
-# Sessions that came or went since, written by PostgreSQL itself beside the session's own row: none waits for
-# another's count there. SQLite, where one writes at a time, moves the count itself.
-SESSION_CHANGES = _numbered(
-    "session_changes", _has("kind"), *(_has(facet) for facet in FACETS), _has("count", BigInteger)
+# The same by the days on which they were started and last seen: how many since 1970, UTC.
+DAYS = ("started_on", "seen_on")
+SESSION_DAYS = Table(
+    "session_days", METADATA, _key("kind"), *(_key(day, Integer) for day in DAYS), _has("count", BigInteger)
+)
+
+# Sessions that came or went since, or were seen on another day, written by PostgreSQL itself beside the session's own
+# row: none waits for another's count there. SQLite, where one writes at a time, moves the counts themselves.
+SESSION_MOVES = _numbered(
+    "session_moves",
+    _has("kind"),
+    *(_has(facet) for facet in FACETS),
+    *(_has(day, Integer) for day in DAYS),
+    _has("count", BigInteger),
 )
 
 # How many events of each sort an hour had, of those that were added up.

@@ -64,7 +64,7 @@ def _receive(connection: socket.socket) -> Raw:
 
 
 # What the server's chores write to while nobody asks: what they count, and what they send.
-CHORES = {"session_counts", "session_changes", "event_counts", "event_marks", "messages"}
+CHORES = {"session_counts", "session_days", "session_moves", "event_counts", "event_marks", "messages"}
 
 
 def count_rows(db: Connection) -> dict[str, int]:

@@ -227,7 +227,7 @@ def test_where_idle_ones_are_ended_what_was_used_since_stays(house: House, staff
 
     def age(db: Connection) -> None:
         old = update(KINDS["client"].sessions).where(columns.id == idle.session)
-        db.execute(old.values(last_seen_at=now - timedelta(days=40)))
+        db.execute(old.values(created_at=now - timedelta(days=50), last_seen_at=now - timedelta(days=40)))
 
     house.write(age)
     sought = {"kind": "client", "account": str(account.id)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -22,7 +23,7 @@ from models.networks import Network
 from models.origins import Origin
 from models.paging import InvalidCursor, Page, Place
 from models.principals import Principal
-from models.schema import CLIENT, EVENTS, FACETS, KINDS, SESSION_COUNTS, USER, Row, fold_text
+from models.schema import CLIENT, EVENTS, FACETS, KINDS, SESSION_COUNTS, SESSION_DAYS, USER, Row, fold_text
 from models.settings import SessionSettings
 from tests.conftest import open_database, open_loop
 
@@ -157,16 +158,18 @@ def house(request: pytest.FixtureRequest, make_url: Callable[[str], str]) -> Ite
         run(database.close())
 
 
-WAYS = ("narrow", "many", "outside")
+WAYS = ("narrow", "days", "many", "outside")
 
 
 @pytest.fixture(params=["few", *(pytest.param(way, marks=pytest.mark.long) for way in WAYS)])
 def filled(house: Desk, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Desk:
     """Found each way: as where few match, before what came is added up; and as where many do, after it is: by one of
-    several conditions, by none, and by what is outside of a range."""
+    several conditions, by the days of their times, by none, and by what is outside of a range."""
     if request.param != "few":
         house.run(house.database.write(counts.fold))
         monkeypatch.setattr(desk, "FEW", 5)
+    if request.param == "days":
+        monkeypatch.setattr(desk, "MANY", 30)
     if request.param in ("many", "outside"):
         monkeypatch.setattr(desk, "MANY", 5)
     if request.param == "outside":
@@ -211,6 +214,7 @@ def begins(account: Row, q: str) -> bool:
 
 
 DAY = timedelta(days=1)
+MIDNIGHT = NOW.replace(hour=0, minute=0, second=0, microsecond=0)
 FILTERS = [
     SessionFilter(),
     SessionFilter(kind="user"),
@@ -230,9 +234,15 @@ FILTERS = [
     SessionFilter(started_from=NOW - 10 * DAY, sort="seen", browser="Chrome"),
     SessionFilter(started_to=NOW - 10 * DAY, sort="started"),
     SessionFilter(seen_from=NOW - 5 * DAY, seen_to=NOW - 2 * DAY, sort="-seen"),
+    # Some hours of a day, some days and hours of others, whole days, and no time at all.
+    SessionFilter(started_from=NOW - 10 * DAY, started_to=NOW - 10 * DAY + DAY / 24),
+    SessionFilter(started_from=NOW - 20 * DAY, seen_from=NOW - 12 * DAY, sort="-seen"),
+    SessionFilter(started_from=NOW - 33 * DAY, started_to=NOW - 4 * DAY, seen_from=NOW - 25 * DAY, idle=DAY / 2),
+    SessionFilter(started_from=MIDNIGHT - 22 * DAY, started_to=MIDNIGHT - 2 * DAY, seen_to=MIDNIGHT - DAY),
+    SessionFilter(started_from=NOW - 5 * DAY, started_to=NOW - 9 * DAY, seen_from=NOW - 20 * DAY),
     # Of these it is counted what they leave out.
-    SessionFilter(started_from=NOW - 38 * DAY),
-    SessionFilter(seen_from=NOW - 36 * DAY, seen_to=NOW - DAY / 12, sort="seen"),
+    SessionFilter(started_from=NOW - 38 * DAY, country="RU"),
+    SessionFilter(seen_from=NOW - 36 * DAY, seen_to=NOW - DAY / 12, country="RU", sort="seen"),
     SessionFilter(idle=7 * DAY),
     SessionFilter(idle=7 * DAY, seen_to=NOW - 20 * DAY),
     SessionFilter(idle=20 * DAY, seen_to=NOW - 7 * DAY),
@@ -550,33 +560,27 @@ def test_whoever_has_no_such_role_sees_nothing(filled: Desk, role: Any) -> None:
         filled.run(stream())
 
 
-def read_counts(db: Connection) -> tuple[dict[tuple[str, ...], int], dict[tuple[Any, ...], int]]:
-    """What is kept, added up: of sessions and of events."""
-    made = counts.sessions_by_make().c
-    keys = [made[name] for name in counts.KEYS]
-    hours = counts.events_by_hour(db, 0, 2**62).c
-    sorts = [hours.at, hours.type, hours.cause, hours.kind]
-    of_sessions = db.execute(select(*keys, func.sum(made.count)).group_by(*keys))
-    of_events = db.execute(select(*sorts, func.sum(hours.count)).group_by(*sorts))
-    return (
-        {tuple(key): int(count) for *key, count in of_sessions if count},
-        {tuple(key): int(count) for *key, count in of_events if count},
-    )
+def read_counts(db: Connection) -> list[dict[tuple[Any, ...], int]]:
+    """What is kept, added up: of sessions by make and by day, and of events."""
+    read = []
+    for counted in (counts.sessions_by_make(), counts.sessions_by_day(), counts.events_by_hour(db, 0, 2**62)):
+        keys = [column for column in counted.c if column.name != "count"]
+        found = db.execute(select(*keys, func.sum(counted.c.count)).group_by(*keys))
+        read.append({tuple(key): int(count) for *key, count in found if count})
+    return read
 
 
-def count_rows(db: Connection) -> tuple[dict[tuple[str, ...], int], dict[tuple[Any, ...], int]]:
+def count_rows(db: Connection) -> list[dict[tuple[Any, ...], int]]:
     """The same, of the rows."""
-    of_sessions: dict[tuple[str, ...], int] = {}
+    makes, days, of_events = Counter[tuple[Any, ...]](), Counter[tuple[Any, ...]](), Counter[tuple[Any, ...]]()
     for kind in KINDS.values():
         for row in db.execute(select(kind.sessions)).mappings():
-            key = (kind.name, *(row[name] for name in FACETS))
-            of_sessions[key] = of_sessions.get(key, 0) + 1
-    of_events: dict[tuple[Any, ...], int] = {}
+            makes[kind.name, *(row[name] for name in FACETS)] += 1
+            days[kind.name, *((row[name] - clock.EPOCH).days for name in ("created_at", "last_seen_at"))] += 1
     for row in db.execute(select(EVENTS)).mappings():
         hour = clock.to_microseconds(row["at"]) // counts.HOUR * counts.HOUR
-        key = (hour, row["type"], row["cause"] or "", row["kind"] or "")
-        of_events[key] = of_events.get(key, 0) + 1
-    return of_sessions, of_events
+        of_events[hour, row["type"], row["cause"] or "", row["kind"] or ""] += 1
+    return [dict(counted) for counted in (makes, days, of_events)]
 
 
 def remove_account(db: Connection, account_id: int) -> None:
@@ -596,10 +600,12 @@ def test_counts_equal_the_rows_after_everything(make_url: Callable[[str], str], 
 
         check()
         ended = [row["id"] for row in rows if row["kind"] == "client"][:9]
+        seen = {row["id"]: NOW + number * DAY / 2 for number, row in enumerate(rows[:4]) if row["kind"] == "user"}
         origin = Origin(ip="10.9.9.9")
         for step in (
             lambda: database.write(counts.fold),
             lambda: database.write(sessions.sweep, USER, NOW, 5),
+            lambda: database.write(sessions.see, USER, seen, SETTINGS, NOW),
             lambda: database.write(sessions.end, staff, CLIENT, ended[0], origin, NOW),
             lambda: database.write(sessions.end_account, CLIENT, 4, Cause.DISABLED, NOW),
             lambda: database.write(remove_account, 9),
@@ -617,16 +623,24 @@ def test_counts_equal_the_rows_after_everything(make_url: Callable[[str], str], 
         run(database.close())
 
 
-def test_of_a_make_that_no_session_is_of_any_more_no_count_is_kept(house: Desk) -> None:
-    once = {**make_session(CLIENT, 1, 1000), "browser": "Once 1.0"}
+LONG_AGO = NOW - 300 * DAY
+
+
+def test_of_makes_and_days_that_no_session_is_of_any_more_no_count_is_kept(house: Desk) -> None:
+    once = {**make_session(CLIENT, 1, 1000), "browser": "Once 1.0", "created_at": LONG_AGO}
 
     def list_makes(db: Connection) -> Sequence[int]:
         return db.scalars(select(SESSION_COUNTS.c.count).where(SESSION_COUNTS.c.browser == "Once 1.0")).all()
 
+    def list_days(db: Connection) -> Sequence[int]:
+        day = (LONG_AGO - clock.EPOCH).days
+        return db.scalars(select(SESSION_DAYS.c.count).where(SESSION_DAYS.c.started_on == day)).all()
+
     house.run(house.database.write(lambda db: db.execute(insert(CLIENT.sessions).values(once))))
     house.run(house.database.write(counts.fold))
-    assert house.run(house.database.read(list_makes)) == [1]
+    assert [house.run(house.database.read(list_kept)) for list_kept in (list_makes, list_days)] == [[1], [1]]
     gone = delete(CLIENT.sessions).where(CLIENT.sessions.c.browser == "Once 1.0")
     house.run(house.database.write(lambda db: db.execute(gone)))
     house.run(house.database.write(counts.fold))
-    assert house.run(house.database.read(list_makes)) == []
+    house.run(house.database.write(counts.forget_empty))
+    assert [house.run(house.database.read(list_kept)) for list_kept in (list_makes, list_days)] == [[], []]

@@ -222,3 +222,38 @@ def test_a_server_on_postgresql_says_to_migrate_and_does_not_do_it(postgres: str
     assert (code, out) == (1, "")
     assert err == "The database's tables are not of this version. Run server.py migrate, with the same settings.\n"
     assert on_connection(url, read_tables) == []
+
+
+def test_sessions_that_were_there_are_counted_by_their_days(empty: str) -> None:
+    day = 86_400_000_000
+
+    def make_old(connection: Connection) -> None:
+        # The last of them before it was started, by a clock that was set back.
+        command.upgrade(config(connection), "0010")
+        connection.execute(
+            text(
+                "INSERT INTO clients (id, surname, name, patronymic, address, password_hash, confirmed_phone,"
+                " created_at, updated_at, revision) VALUES (1, '', '', '', '', '', true, 1, 1, 1)"
+            )
+        )
+        for number, (started, seen) in enumerate(((3, 5), (3, 5), (3, 4), (6, 5))):
+            connection.execute(
+                text(
+                    "INSERT INTO client_sessions (account_id, sid, device, ip, browser, os, device_kind, country, city,"
+                    " created_at, last_seen_at, expires_at, generation, refreshed_at)"
+                    f" VALUES (1, '{number}', '', '', 'curl', '', 'program', '', '', {started * day + number},"
+                    f" {seen * day + number}, 1, 1, 1)"
+                )
+            )
+
+    def read(connection: Connection) -> Any:
+        makes = connection.execute(text("SELECT browser, sum(count) FROM session_counts GROUP BY browser"))
+        days = connection.execute(text("SELECT kind, started_on, seen_on, count FROM session_days ORDER BY seen_on"))
+        return [tuple(row) for row in makes], [tuple(row) for row in days]
+
+    on_connection(empty, make_old)
+    assert migrate(empty)
+    assert on_connection(empty, read) == (
+        [("curl", 4)],
+        [("client", 3, 4, 1), ("client", 3, 5, 2), ("client", 6, 6, 1)],
+    )
