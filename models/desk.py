@@ -552,13 +552,20 @@ def _read_some_events(
 def _read_events(
     db: Connection, principal: Principal, sought: EventFilter, now: datetime, place: Place, most: int
 ) -> Page | None:
-    order, few = sought.order(place), _plan_events(db, sought.terms())
+    order, terms = sought.order(place), sought.terms()
+    if _is_held(terms):
+        # What counts them tells how to find them.
+        total = _count_events(db, principal, sought, now)
+        few = "ip_key" if total is not None and total <= MANY else None
+    else:
+        few = _plan_events(db, terms)
+        total = None if few else _count_events(db, principal, sought, now)
+    rows: list[Row] = []
     if few:
         total, rows = _find_events(db, principal, sought, now, order, most + 1, few)
-    else:
-        total = _count_events(db, principal, sought, now)
+    elif total:
         # The log is walked only where that finds something.
-        rows = _find_events(db, principal, sought, now, order, most + 1, None)[1] if total else []
+        rows = _find_events(db, principal, sought, now, order, most + 1, None)[1]
     return None if total is None else order.cut(rows, most, _event_key, total)
 
 
@@ -573,12 +580,15 @@ def _count_events(db: Connection, principal: Principal, sought: EventFilter, now
     return db.scalar(select(counted.scalar_subquery()).where(may_see(principal, now)))
 
 
+def _is_held(terms: list[Term]) -> bool:
+    """Whether the index of addresses holds all that is asked: with their times, so that no row is read to sort them."""
+    return "ip_key" in (indexes := {term.index for term in terms}) and indexes <= {"ip_key", "at"}
+
+
 def _plan_events(db: Connection, terms: list[Term]) -> str | None:
     """The index by which all that matches is read and sorted; None where the log is walked for it."""
-    is_held = {term.index for term in terms} <= {"ip_key", "at"}
     for term in terms:
-        # An address has its events in no order, but its index holds their times: no row is read to sort them.
-        most = MANY if is_held and term.index == "ip_key" else FEW
+        most = MANY if term.index == "ip_key" and _is_held(terms) else FEW
         # What an account did is in no order that a list could walk: it is read and sorted, however much it is.
         if term.index == "kind_account_id_id":
             return term.index
