@@ -11,7 +11,7 @@ import math
 import random
 import statistics
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -270,16 +270,17 @@ Open = Callable[[str], Awaitable[None]]
 Pages = dict[str, tuple[int, str, str]]
 
 
-async def measure(ask: Ask, repeats: int) -> tuple[float, float, float]:
-    """Milliseconds: the median, the 99th percentile, and the longest."""
-    taken = []
-    await ask()
-    for _ in range(repeats):
-        begun = time.perf_counter()
+async def measure(asks: Sequence[Ask], repeats: int) -> list[tuple[float, float, float]]:
+    """Milliseconds of each, asked in turn: the median, the 99th percentile, and the longest."""
+    taken: list[list[float]] = [[] for _ in asks]
+    for ask in asks:
         await ask()
-        taken.append((time.perf_counter() - begun) * 1000)
-    taken.sort()
-    return statistics.median(taken), taken[math.ceil(len(taken) * 0.99) - 1], taken[-1]
+    for _ in range(repeats):
+        for ask, times in zip(asks, taken, strict=True):
+            begun = time.perf_counter()
+            await ask()
+            times.append((time.perf_counter() - begun) * 1000)
+    return [(statistics.median(times), sorted(times)[math.ceil(len(times) * 0.99) - 1], max(times)) for times in taken]
 
 
 async def list_pages(database: Database, staff: Principal, now: datetime, words: Words) -> Pages:
@@ -348,8 +349,8 @@ async def measure_pages(small: tuple[Open, Pages], large: tuple[Open, Pages], re
         told = []
         for beside, address in zip(few[name][1:], addresses, strict=True):
             if address:
-                base = await measure(partial(open_small, beside or few[name][1]), repeats)
-                taken = await measure(partial(open_large, address), repeats)
+                asks = [partial(open_small, beside or few[name][1]), partial(open_large, address)]
+                base, taken = await measure(asks, repeats)
                 told.append(f"{taken[0]:5.1f} {taken[1]:5.1f} {taken[2]:5.1f} x{taken[0] / base[0]:4.1f}")
         print(f"{name:36} {total:>9} {few[name][0]:>6}  first {'   deep '.join(told)}", flush=True)
 
