@@ -20,6 +20,7 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -61,14 +62,16 @@ from models.tokens import LARGEST_ID, Tokens
 
 gc.freeze()
 gc.enable()
-# A round over all that has lived for long stops the loop, for a tenth of a second where the desk was used: there is
-# one where there would be ten.
-gc.set_threshold(*gc.get_threshold()[:2], 100)
 
 ACTIVITY_SECONDS = 5
 FOLD_SECONDS = 5
 FRESH_SECONDS = 1
 FORGET_MOST = 200
+# The collector's oldest generation, how long a round over that may take, and after how many longer ones everything is
+# looked at.
+FULL_ROUND = 2
+LONG_ROUND_SECONDS = 0.05
+LONG_ROUNDS = 20
 # Between two writes of a chore: other workers, who ask for the lock every so often, get it meanwhile.
 REST_SECONDS = 0.02
 # What to type for the first of the staff.
@@ -168,6 +171,27 @@ async def prepare_database(database: Database, *, may_migrate: bool) -> None:
         raise Stop(f"The database can't be reached: {error}") from None
 
 
+def spare_what_stays() -> None:
+    """Have the collector leave alone what its rounds found to stay, as soon as one has taken LONG_ROUND_SECONDS.
+
+    It stops the loop while it looks: for a tenth of a second, over all that a worker keeps where the desk is used. What
+    stayed may be garbage later: one in so many times it is to look at everything.
+    """
+    begun, long_rounds = 0.0, itertools.count(1)
+
+    def note(phase: str, about: dict[str, int]) -> None:
+        nonlocal begun
+        if about["generation"] < FULL_ROUND:
+            return
+        if phase == "start":
+            begun = time.perf_counter()
+        elif time.perf_counter() - begun > LONG_ROUND_SECONDS:
+            (gc.freeze if next(long_rounds) % LONG_ROUNDS else gc.unfreeze)()
+
+    gc.freeze()
+    gc.callbacks.append(note)
+
+
 async def serve(settings: Settings, listening: list[socket.socket], line: workers.Line | None = None) -> None:
     """Answer requests on `listening` until SIGTERM, SIGINT or the parent's end; finish those in flight."""
     stopping = asyncio.Event()
@@ -194,8 +218,7 @@ async def serve(settings: Settings, listening: list[socket.socket], line: worker
     ]
     work = [*(chore.run() for chore in chores), parts.tail.run(), _beat(application)]
     running = [asyncio.create_task(one) for one in work]
-    # What was made so far stays too: the collector need not look at it with each of its rounds.
-    gc.freeze()
+    spare_what_stays()
     waits: list[asyncio.Task[Any]] = [asyncio.create_task(stopping.wait())]
     if line:
         waits.append(asyncio.create_task(line.is_over()))

@@ -354,3 +354,20 @@ def is_refused(port: int) -> bool:
     except ConnectionRefusedError:
         return True
     return False
+
+
+def test_the_collector_looks_again_at_what_stayed_once_in_so_many_long_rounds() -> None:
+    # In a process of its own: what is frozen is frozen for all of it.
+    program = """
+import gc, server
+server.LONG_ROUND_SECONDS = 0
+server.spare_what_stays()
+kept = [[] for _ in range(1000)]
+counts = [gc.get_freeze_count()]
+for _ in range(server.LONG_ROUNDS + 1):
+    gc.collect()
+    counts.append(gc.get_freeze_count())
+print(counts[1] - counts[0] >= 1000, counts.index(0) == server.LONG_ROUNDS, counts[-1] > 0)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert (done.stdout, done.stderr) == ("True True True\n", "")
