@@ -30,7 +30,7 @@ from sqlalchemy import (
 
 from models import clock, counts, cutoffs
 from models.database import Database, is_among
-from models.filters import AccountFilter, EventFilter, SessionFilter, Term, begins_of_account
+from models.filters import OF_ACCOUNTS, AccountFilter, EventFilter, SessionFilter, Term, begins_of_account
 from models.paging import RANKS, Cursor, Order, Page, Place
 from models.principals import Principal, cut_at, is_live, may_see
 from models.schema import EVENTS, FACETS, KINDS, Kind, Row
@@ -231,7 +231,8 @@ def _find_sessions(
 def _count_most_read(db: Connection, search: _Search, most: int) -> int:
     """Up to how many that match they are read and sorted; of more the list is walked until `most` were met."""
     bound = search.plan.bound
-    if search.plan.is_few:
+    # The index of accounts holds nothing else that is asked or shown: to count them, too, each row is read.
+    if search.plan.is_few or (search.is_narrow and search.plan.index == OF_ACCOUNTS):
         return bound
     if not search.is_narrow:
         return 0

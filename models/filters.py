@@ -19,6 +19,8 @@ from models.spans import Span
 SessionSort = Literal["-started", "started", "-seen", "seen"]
 AccountSort = Literal["-created", "created", "surname"]
 AccountState = Literal["active", "unconfirmed", "disabled"]
+# The index of the sessions of an account.
+OF_ACCOUNTS = "account_id_device_id"
 # Of a name and a surname together.
 MOST_WORDS = 6
 # Nothing that is stored is greater.
@@ -92,9 +94,9 @@ class SessionFilter:
         """All that is asked but the facets, of sessions of `kind`; `of_accounts`: which are of those that `q` finds."""
         columns, made = kind.sessions.c, []
         if self.account is not None:
-            made.append(Term("account_id_device_id", columns.account_id == self.account))
+            made.append(Term(OF_ACCOUNTS, columns.account_id == self.account))
         if of_accounts is not None:
-            made.append(Term("account_id_device_id", of_accounts))
+            made.append(Term(OF_ACCOUNTS, of_accounts))
         if self.ids is not None:
             made.append(Term(None, columns.id.in_([number for name, number in self.ids if name == kind.name])))
         if self.network:
