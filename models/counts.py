@@ -157,7 +157,7 @@ def events_by_hour(db: Connection, since: int, until: int) -> Subquery:
     kept = select(
         type_coerce(EVENT_COUNTS.c.at, BigInteger).label("at"),
         *(EVENT_COUNTS.c[name] for name in ("type", "cause", "kind", "count")),
-    ).where(EVENT_COUNTS.c.at >= literal(since, BigInteger), EVENT_COUNTS.c.at < literal(until, BigInteger))
+    ).where(*Span(since, until).within(EVENT_COUNTS.c.at))
     # What is new is found by that alone: added to nothing, the time tempts no planner to go by it.
     at = type_coerce(EVENTS.c.at, BigInteger) + literal_column("0")
     fresh = _by_hour(is_new(db), at >= since, at < until)
@@ -167,8 +167,8 @@ def events_by_hour(db: Connection, since: int, until: int) -> Subquery:
 def events_between(since: int, until: int) -> Select[Any]:
     """How many events of each type and cause there are from `since` up to `until`, in microseconds, by their rows."""
     columns, cause = EVENTS.c, func.coalesce(EVENTS.c.cause, "").label("cause")
-    between = (columns.at >= literal(since, BigInteger), columns.at < literal(until, BigInteger))
-    return select(columns.type, cause, func.count()).where(*between).group_by(literal_column("1"), literal_column("2"))
+    counted = select(columns.type, cause, func.count()).where(*Span(since, until).within(columns.at))
+    return counted.group_by(literal_column("1"), literal_column("2"))
 
 
 def fold_events(db: Connection) -> int:
@@ -250,8 +250,8 @@ def count_events(
     parts = [total.scalar_subquery()]
     for low, high in edges:
         if low < high < 2**62:
-            bounds = (EVENTS.c.at >= literal(low, BigInteger), EVENTS.c.at < literal(high, BigInteger))
-            rows = select(func.count()).where(*bounds, *(EVENTS.c[name] == value for name, value in wanted.items()))
+            rows = select(func.count()).where(*Span(low, high).within(EVENTS.c.at))
+            rows = rows.where(*(EVENTS.c[name] == value for name, value in wanted.items()))
             parts.append(rows.scalar_subquery())
     found = db.execute(select(*parts).where(allowed)).first()
     return None if found is None else sum(int(part) for part in found)

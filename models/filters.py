@@ -92,7 +92,7 @@ class SessionFilter:
 
     def terms(self, kind: Kind, of_accounts: ColumnElement[bool] | None, now: datetime) -> list[Term]:
         """All that is asked but the facets, of sessions of `kind`; `of_accounts`: which are of those that `q` finds."""
-        columns, made = kind.sessions.c, []
+        columns, seen_before, made = kind.sessions.c, self.seen_before(now), []
         if self.account is not None:
             made.append(Term(OF_ACCOUNTS, columns.account_id == self.account))
         if of_accounts is not None:
@@ -106,9 +106,9 @@ class SessionFilter:
             made.append(_begins(columns.device_key, begin))
         if self.started_from or self.started_to:
             made.append(_spanned("started", columns.created_at, self.started_from, self.started_to))
-        if self.seen_from or self.seen_before(now):
-            seen = _spanned("seen", columns.last_seen_at, self.seen_from, self.seen_before(now))
-            made.append(replace(seen, elsewhere=_seen_elsewhere(kind, self.seen_from, self.seen_before(now))))
+        if self.seen_from or seen_before:
+            seen = _spanned("seen", columns.last_seen_at, self.seen_from, seen_before)
+            made.append(replace(seen, elsewhere=_seen_elsewhere(kind, self.seen_from, seen_before)))
         return made
 
     def implied(self, kind: Kind) -> list[ColumnElement[bool]]:
