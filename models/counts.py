@@ -154,13 +154,14 @@ def _by_hour(*conditions: ColumnElement[bool]) -> Any:
 
 def events_by_hour(db: Connection, since: int, until: int) -> Subquery:
     """How many events of each sort there are in the whole hours from `since` up to `until`, in microseconds."""
+    span = Span(since, until)
     kept = select(
         type_coerce(EVENT_COUNTS.c.at, BigInteger).label("at"),
         *(EVENT_COUNTS.c[name] for name in ("type", "cause", "kind", "count")),
-    ).where(*Span(since, until).within(EVENT_COUNTS.c.at))
+    ).where(*span.within(EVENT_COUNTS.c.at))
     # What is new is found by that alone: added to nothing, the time tempts no planner to go by it.
     at = type_coerce(EVENTS.c.at, BigInteger) + literal_column("0")
-    fresh = _by_hour(is_new(db), at >= since, at < until)
+    fresh = _by_hour(is_new(db), *span.within(at))
     return union_all(kept, fresh).subquery("counted")
 
 
