@@ -14,7 +14,7 @@ from babel import Locale, dates, numbers, units
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.support import NullTranslations, Translations
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from models.places import Places
 from models.schema import Row
@@ -66,7 +66,7 @@ class Language:
     def gettext(self, text: str, **values: object) -> Markup:
         """A text in this language, as `_` in templates; the `values` that it has {places} for are escaped."""
         told = _tell(self.code, text)
-        return told.format(**values) if values else told
+        return _fill(told, values) if values else told
 
     def plain(self, text: str, **values: object) -> str:
         """The same for what is no page, such as a letter: nothing in it is escaped."""
@@ -74,8 +74,7 @@ class Language:
 
     def ngettext(self, one: str, many: str, count: int, **values: object) -> Markup:
         """A text that counts: {count} in it is the number."""
-        told = Markup(_load(self.code).ngettext(one, many, count))  # noqa: S704 - our own catalogue
-        return told.format(count=count, **values)
+        return _fill(_load(self.code).ngettext(one, many, count), {"count": count, **values})
 
     def country(self, code: str) -> str:
         """The name of a country; what is no country's code comes back as it is."""
@@ -135,11 +134,9 @@ class Language:
 
     def moment(self, at: datetime) -> str:
         """8 September 2021, 12:22 UTC+3: exact, for whoever doubts."""
-        offset = at.astimezone(self.zone).utcoffset() or timedelta()
-        hours, minutes = divmod(abs(offset) // timedelta(minutes=1), 60)
-        sign = "-" if offset < timedelta() else "+"
-        zone = f"UTC{sign}{hours}" + (f":{minutes:02}" if minutes else "") if offset else "UTC"
-        return f"{self.day(at)}, {self.hour(at)} {zone}"
+        local = at.astimezone(self.zone)
+        day, hour = _tell_day(self.code, local.date()), _tell_hour(self.code, local.hour, local.minute)
+        return f"{day}, {hour} {_tell_offset(local.utcoffset() or timedelta())}"
 
     def ago(self, at: datetime, now: datetime) -> str:
         """3 hours ago; whole units only, as times.js counts them."""
@@ -192,6 +189,12 @@ def _zones() -> frozenset[str]:
     return frozenset(available_timezones())
 
 
+def _fill(told: str, values: dict[str, object]) -> Markup:
+    """A text of our own catalogue with its {places} filled, each value escaped."""
+    # Markup.format reads the text by string.Formatter, which is written in Python: a page of the log would wait for it.
+    return Markup(str(told).format(**{name: escape(value) for name, value in values.items()}))  # noqa: S704
+
+
 # A page of a list tells some hundred times, and most of them again and again.
 
 
@@ -208,6 +211,14 @@ def _tell_day(code: str, day: date) -> str:
 @lru_cache(maxsize=2 * 24 * 60)
 def _tell_hour(code: str, hour: int, minute: int) -> str:
     return dates.format_time(time(hour, minute), "short", locale=LOCALES[code])
+
+
+@lru_cache(maxsize=1024)
+def _tell_offset(offset: timedelta) -> str:
+    """UTC+3."""
+    hours, minutes = divmod(abs(offset) // timedelta(minutes=1), 60)
+    sign = "-" if offset < timedelta() else "+"
+    return f"UTC{sign}{hours}" + (f":{minutes:02}" if minutes else "") if offset else "UTC"
 
 
 @lru_cache(maxsize=1024)

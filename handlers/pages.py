@@ -6,7 +6,7 @@ import gzip
 import json
 import unicodedata
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache, cached_property
 from hmac import compare_digest
 from importlib.resources import files
@@ -115,6 +115,19 @@ def render_icon(name: str, size: int = 20) -> Markup:
         node.tag = node.tag.rpartition("}")[2]
     svg.attrib |= {"width": str(size), "height": str(size), "aria-hidden": "true", "focusable": "false"}
     return Markup(ElementTree.tostring(svg, encoding="unicode"))  # noqa: S704
+
+
+def break_after(address: str, mark: str = ":") -> Markup:
+    """An address that is long, such as IPv6 and e-mail: it goes on the next line after one of its own marks."""
+    return Markup(f"{mark}<wbr>").join(address.split(mark))  # noqa: S704 - the templates' own
+
+
+def stamp(at: datetime) -> str:
+    """A time as <time> takes it, in UTC."""
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+_environment.filters |= {"break_after": break_after, "stamp": stamp}
 
 
 @cache

@@ -373,7 +373,7 @@ def _count_up_to(db: Connection, found: Select[Any] | CompoundSelect[Any], most:
 
 def _of_accounts(db: Connection, kind: Kind, q: str, most: int | None) -> ColumnElement[bool]:
     """Which sessions are of an account that `q` is the beginning of; raises TooWide past `most` of them."""
-    found = list(db.scalars(_matching(kind, q).limit(None if most is None else most + 1)))
+    found = db.scalars(_matching(kind, q).limit(None if most is None else most + 1)).all()
     if most is not None and len(found) > most:
         raise TooWide
     return is_among(db, kind.sessions.c.account_id, found)

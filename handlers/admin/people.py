@@ -17,6 +17,8 @@ class Person:
     kind: Kind
     id: int
     name: str
+    # User 5: what is known of every account.
+    numbered: str
     contact: str
 
     @property
@@ -29,8 +31,8 @@ def make_person(kind: Kind, account_id: int, row: Row, language: Language, prefi
     """The person whose columns `row` has, each under `prefix`; one without a name goes by its contact or its number."""
     given = [row.get(f"{prefix}{name}") for name in ("name", "surname")]
     contact = next((row[f"{prefix}{one}"] for one in kind.contacts if row.get(f"{prefix}{one}")), "")
-    name = " ".join(filter(None, given)) or contact or name_account(kind.name, account_id, language)
-    return Person(kind, account_id, name, contact)
+    numbered = name_account(kind.name, account_id, language)
+    return Person(kind, account_id, " ".join(filter(None, given)) or contact or numbered, numbered, contact)
 
 
 def name_account(kind: str, account_id: int, language: Language) -> str:
