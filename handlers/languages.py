@@ -135,8 +135,7 @@ class Language:
     def moment(self, at: datetime) -> str:
         """8 September 2021, 12:22 UTC+3: exact, for whoever doubts."""
         local = at.astimezone(self.zone)
-        day, hour = _tell_day(self.code, local.date()), _tell_hour(self.code, local.hour, local.minute)
-        return f"{day}, {hour} {_tell_offset(local.utcoffset() or timedelta())}"
+        return f"{self.day(local)}, {self.hour(local)} {_tell_offset(local.utcoffset() or timedelta())}"
 
     def ago(self, at: datetime, now: datetime) -> str:
         """3 hours ago; whole units only, as times.js counts them."""
