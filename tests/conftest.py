@@ -26,6 +26,7 @@ import httpx
 import pytest
 import uvloop
 from argon2 import PasswordHasher
+from sqlalchemy import Connection, text
 from tornado.ioloop import IOLoop
 
 from models import accounts, clock, sessions
@@ -300,6 +301,16 @@ def need_postgres() -> None:
         pytest.skip(message)
 
 
+def part_numbers(db: Connection) -> None:
+    """Begin the numbers of sessions far above those of accounts: an address takes either, and they shall not meet."""
+    for kind in KINDS.values():
+        name = kind.sessions.name
+        if db.dialect.name == "sqlite":
+            db.execute(text("INSERT INTO sqlite_sequence (name, seq) VALUES (:name, 1000000)"), {"name": name})
+        else:
+            db.execute(text("SELECT setval(pg_get_serial_sequence(:name, 'id'), 1000000)"), {"name": name})
+
+
 @pytest.fixture(scope="session")
 def make_url(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Callable[[str], str]:
     """The URL of a new database of the kind that is named, with all its tables and nothing in them."""
@@ -310,6 +321,7 @@ def make_url(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRe
     async def migrate(url: str) -> None:
         opened = open_database(url)
         await opened.migrate()
+        await opened.write(part_numbers)
         await opened.close()
 
     @cache

@@ -197,14 +197,14 @@ async def test_no_list_is_sent_again_to_an_account_that_was_disabled(door: Door,
 
 @at_a_door()
 async def test_whatever_asks_for_more_is_given_to_a_handler(door: Door, kind: str, account_id: int) -> None:
-    token = (await door.start(kind, account_id))["access"]
-    address = f"/sessions/session-{kind}-l/"
+    started = await door.start(kind, account_id)
+    token, address = started["access"], f"/sessions/session-{kind}-l/"
     first = await door.ask(address, token)
     asked = [
         (f"{address}?details=true", {}),
         (f"{address}{account_id + 1}/", {}),
         (f"{address}0{account_id}/", {}),
-        (f"/sessions/session-{kind}-r/{account_id}/", {}),
+        (f"/sessions/session-{kind}-r/{started['session']}/", {}),
         (address, {"If-None-Match": first.headers["Etag"]}),
         (address, {"If-None-Match": "*"}),
         (address, {"Origin": "https://example.com"}),
