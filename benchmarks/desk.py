@@ -113,7 +113,8 @@ class Filler:
                 "id": number + 1, "sid": f"{kind}-sid-{number:012}", "device": device,
                 "device_key": fold_text(device)[:64], "device_id": None, "name": None, "ip": ip, "ip_key": make_key(ip),
                 "browser": browser, "os": os, "device_kind": device_kind, "country": countries[number], "city": "",
-                "created_at": created, "last_seen_at": seen, "expires_at": self.now + (1 + number % 30) * day,
+                "created_at": created, "last_seen_at": seen, "seen_on": seen // day,
+                "expires_at": self.now + (1 + number % 30) * day,
                 "generation": 1, "refreshed_at": seen, "password_at": None, "novelty": "",
                 "account_id": 1 + number * 7919 % (self.size.accounts // 2),
             }  # fmt: skip

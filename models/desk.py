@@ -30,7 +30,7 @@ from sqlalchemy import (
 
 from models import clock, counts, cutoffs
 from models.database import Database, is_among
-from models.filters import OF_ACCOUNTS, AccountFilter, EventFilter, SessionFilter, Term, begins_of_account
+from models.filters import AccountFilter, EventFilter, SessionFilter, Term, begins_of_account
 from models.paging import RANKS, Cursor, Order, Page, Place
 from models.principals import Principal, cut_at, is_live, may_see
 from models.schema import EVENTS, FACETS, KINDS, Kind, Row
@@ -221,7 +221,11 @@ def _find_sessions(
         if not most or not total:
             return total, []
     if (total or search.plan.bound) <= most_read:
-        matching = search.select(search.plan.index, columns.id, columns[order.sort]).where(is_live(kind, now))
+        # Those that expired and wait to be swept are few: no row is read to learn that the others did not.
+        expired = _by("expires_at", sessions, select(columns.id)).where(columns.expires_at <= now)
+        expired_few = expired.cte("expired").prefix_with("MATERIALIZED")
+        matching = search.select(search.plan.index, columns.id, columns[order.sort])
+        matching = matching.outerjoin(expired_few, expired_few.c.id == columns.id).where(expired_few.c.id.is_(None))
         return _read_few(db, matching, order, kind.name, most, allowed)
     walked = search.select(_INDEXES[order.sort], columns.id, columns[order.sort])
     walked = walked.where(is_live(kind, now), *sought.implied(kind), allowed)
@@ -231,8 +235,7 @@ def _find_sessions(
 def _count_most_read(db: Connection, search: _Search, most: int) -> int:
     """Up to how many that match they are read and sorted; of more the list is walked until `most` were met."""
     bound = search.plan.bound
-    # The index of accounts holds nothing else that is asked or shown: to count them, too, each row is read.
-    if search.plan.is_few or (search.is_narrow and search.plan.index == OF_ACCOUNTS):
+    if search.plan.is_few:
         return bound
     if not search.is_narrow:
         return 0

@@ -17,7 +17,7 @@ from models.schema import CODES, EVENTS, KNOWN_DEVICES, PICTURES, Row
 LEFT_OUT = frozenset(
     {
         "password_hash", "sid", "device_id", "hash", "revision", "generation", "refreshed_before", "kind", "account_id",
-        "surname_key", "device_key", "ip_key", "target", "network", "tx",
+        "surname_key", "device_key", "ip_key", "seen_on", "target", "network", "tx",
     }
 )  # fmt: skip
 

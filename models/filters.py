@@ -14,13 +14,13 @@ from models import clock
 from models.networks import Network
 from models.paging import Order, Place
 from models.schema import EVENTS, FACETS, KINDS, LONGEST_DEVICE_KEY, UNCONFIRMED, USER, Kind, KindName, fold_text
-from models.spans import Span
+from models.spans import DAY, Span
 
 SessionSort = Literal["-started", "started", "-seen", "seen"]
 AccountSort = Literal["-created", "created", "surname"]
 AccountState = Literal["active", "unconfirmed", "disabled"]
 # The index of the sessions of an account.
-OF_ACCOUNTS = "account_id_device_id"
+OF_ACCOUNTS = "account_id"
 # Of a name and a surname together.
 MOST_WORDS = 6
 # Nothing that is stored is greater.
@@ -279,14 +279,23 @@ def _names(kind: Kind, q: str) -> list[ColumnElement[bool]]:
 
 
 def _seen_elsewhere(kind: Kind, since: datetime | None, until: datetime | None) -> ColumnElement[bool]:
-    """Which sessions were last seen in that time, by when they were started as far as that tells.
+    """Which sessions were last seen in that time, by what indexes hold that don't hold it, as far as that tells.
 
-    Nobody is seen before he signed in, and of that time every index knows: most rows need not be read.
+    Nobody is seen before he signed in; and most were seen on whole days of it, or on others. Few rows need be read.
     """
-    columns = kind.sessions.c.created_at, kind.sessions.c.last_seen_at
-    made = [condition for column in columns for condition in Span.between(None, until).within(column)]
+    columns = kind.sessions.c
+
+    def by_days(span: Span) -> ColumnElement[bool]:
+        is_surely = and_(*span.whole.within(columns.seen_on, DAY))
+        return and_(*span.widened.within(columns.seen_on, DAY), or_(is_surely, *span.within(columns.last_seen_at)))
+
+    made = []
+    if until is not None:
+        span = Span.between(None, until)
+        made += [*span.within(columns.created_at), by_days(span)]
     if since is not None:
-        made.append(or_(*(condition for column in columns for condition in Span.between(since, None).within(column))))
+        span = Span.between(since, None)
+        made.append(or_(*span.within(columns.created_at), by_days(span)))
     return and_(*made)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 
 # The revision that this version expects.
-NEWEST = "0011"
+NEWEST = "0012"
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
 

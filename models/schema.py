@@ -225,15 +225,21 @@ def _sessions(name: str, accounts: Table) -> Table:
         _may("password_at", UTC),
         # "device": the account had never signed in on it; "country": nor ever from there; "": neither.
         _has("novelty", default="", server_default=""),
+        # The day of `last_seen_at`, counted from 1970: the database writes it (a trigger), once a day, so that indexes
+        # may hold it.
+        _has("seen_on", Integer, server_default="0"),
         # Each index is a page more to write when a session ends.
-        Index(None, "account_id", "device_id", unique=True),
+        Index(None, "account_id", "device_id", unique=True, sqlite_where=text("device_id IS NOT NULL")),
         Index(None, "expires_at"),
-        # What staff's lists go by. Most of a filter is answered by an index alone. On PostgreSQL the last two hold
+        # What staff's lists go by. Most of a filter is answered by an index alone. On PostgreSQL the last three hold
         # last_seen_at as well, by their migration: whatever is written of a row, it writes to each of its indexes.
         Index(f"ix_{name}_started", "created_at", "id", *FACETS),
         Index(f"ix_{name}_seen", "last_seen_at", "id", *FACETS, "created_at"),
         Index(f"ix_{name}_make", *FACETS, "created_at", "id"),
-        *(Index(f"ix_{name}_{key}", key, "created_at", "id", *FACETS) for key in ("ip_key", "device_key")),
+        *(
+            Index(f"ix_{name}_{key}", key, "created_at", "id", *FACETS, "seen_on")
+            for key in ("account_id", "ip_key", "device_key")
+        ),
     )
 
 

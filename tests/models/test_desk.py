@@ -258,6 +258,11 @@ FILTERS = [
     SessionFilter(device="Curl", country="RU"),
     SessionFilter(device="mozilla", started_to=NOW - 9 * DAY, sort="-seen"),
     SessionFilter(device="mozilla", seen_from=NOW - 20 * DAY, country="RU"),
+    # Where an index has the day alone on which they were seen: whole days, some hours of one, up to another's.
+    SessionFilter(network=Network.parse("10.0.0.0/8"), seen_from=MIDNIGHT - 12 * DAY, seen_to=MIDNIGHT - 3 * DAY),
+    SessionFilter(device="mozilla", seen_from=MIDNIGHT - 9 * DAY, seen_to=MIDNIGHT - 9 * DAY + DAY / 3),
+    SessionFilter(q="smith", seen_from=NOW - 9 * DAY, seen_to=NOW - 8 * DAY),
+    SessionFilter(q="7913", idle=2 * DAY, sort="seen"),
     SessionFilter(ids=frozenset({("user", 3), ("client", 4), ("client", 5)})),
     SessionFilter(browser="Lynx"),
 ]
@@ -576,7 +581,9 @@ def count_rows(db: Connection) -> list[dict[tuple[Any, ...], int]]:
     for kind in KINDS.values():
         for row in db.execute(select(kind.sessions)).mappings():
             makes[kind.name, *(row[name] for name in FACETS)] += 1
-            days[kind.name, *((row[name] - clock.EPOCH).days for name in ("created_at", "last_seen_at"))] += 1
+            started_on, seen_on = ((row[name] - clock.EPOCH).days for name in ("created_at", "last_seen_at"))
+            assert row["seen_on"] == seen_on
+            days[kind.name, started_on, seen_on] += 1
     for row in db.execute(select(EVENTS)).mappings():
         hour = clock.to_microseconds(row["at"]) // counts.HOUR * counts.HOUR
         of_events[hour, row["type"], row["cause"] or "", row["kind"] or ""] += 1

@@ -224,7 +224,7 @@ def test_a_server_on_postgresql_says_to_migrate_and_does_not_do_it(postgres: str
     assert on_connection(url, read_tables) == []
 
 
-def test_sessions_that_were_there_are_counted_by_their_days(empty: str) -> None:
+def test_sessions_that_were_there_are_counted_by_their_days_and_know_them(empty: str) -> None:
     day = 86_400_000_000
 
     def make_old(connection: Connection) -> None:
@@ -249,11 +249,13 @@ def test_sessions_that_were_there_are_counted_by_their_days(empty: str) -> None:
     def read(connection: Connection) -> Any:
         makes = connection.execute(text("SELECT browser, sum(count) FROM session_counts GROUP BY browser"))
         days = connection.execute(text("SELECT kind, started_on, seen_on, count FROM session_days ORDER BY seen_on"))
-        return [tuple(row) for row in makes], [tuple(row) for row in days]
+        seen = connection.scalars(text("SELECT seen_on FROM client_sessions ORDER BY id"))
+        return [tuple(row) for row in makes], [tuple(row) for row in days], list(seen)
 
     on_connection(empty, make_old)
     assert migrate(empty)
     assert on_connection(empty, read) == (
         [("curl", 4)],
         [("client", 3, 4, 1), ("client", 3, 5, 2), ("client", 6, 6, 1)],
+        [5, 5, 4, 6],
     )
