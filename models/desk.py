@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 
 from models import clock, counts, cutoffs
-from models.database import Database, is_among
+from models.database import Database, is_among, is_postgres
 from models.filters import AccountFilter, EventFilter, SessionFilter, Term, begins_of_account
 from models.paging import RANKS, Cursor, Order, Page, Place
 from models.principals import Principal, cut_at, is_live, may_see
@@ -137,6 +137,8 @@ class _Plan:
 
     index: str | None
     bound: int
+    # Of which ranges it is known that nearly all are in them: by their indexes.
+    wide: frozenset[str | None] = frozenset()
 
     @property
     def is_few(self) -> bool:
@@ -190,6 +192,9 @@ def _search(db: Connection, kind: Kind, sought: SessionFilter, now: datetime, mo
         after_cut = db.execute(select(cut_at(kind))).scalar_one() + clock.MICROSECOND
         sought = replace(sought, started_from=max(sought.started_from or after_cut, after_cut))
     facets, terms = sought.facets, sought.terms(kind, of_accounts, now)
+    if is_postgres(db):
+        # Its indexes hold when sessions were seen.
+        terms = [replace(term, elsewhere=None) for term in terms]
     return _Search(kind, facets, terms, _plan(db, kind, facets, terms))
 
 
@@ -283,9 +288,14 @@ def _plan(db: Connection, kind: Kind, facets: dict[str, str], terms: list[Term])
         if term.span and db.execute(_sum_days(kind, term, term.span.whole)).scalar_one() > most:
             continue
         met = _by(term.index, kind.sessions, select(kind.sessions.c.id)).where(term.condition)
+        # Where it is no range of times, nearly all may be in it: those outside are fewer to count then.
+        is_wide = most > FEW and term.outside and not term.span and _count_up_to(db, met, FEW) > FEW
+        if is_wide and _leaves_few_out(db, kind, term, plan.bound):
+            plan = replace(plan, wide=plan.wide | {term.index})
+            continue
         bound = _count_up_to(db, met, most)
         if bound <= most:
-            plan = _Plan(term.index, bound)
+            plan = replace(plan, index=term.index, bound=bound)
     return plan
 
 
@@ -323,7 +333,9 @@ def _count_rows(db: Connection, search: _Search, now: datetime) -> ColumnElement
 
 def _is_less_outside(db: Connection, search: _Search, term: Term, index: str | None) -> bool:
     """Whether those outside of a range are quicker to count than those in it, by an index."""
-    kind, sessions = search.kind, search.kind.sessions
+    kind = search.kind
+    if term.index in search.plan.wide:
+        return True
     if term.span:
         # The days tell, but for those that are partly in it.
         everything = db.execute(counts.sum_sessions(kind.name, {})).scalar_one()
@@ -336,9 +348,14 @@ def _is_less_outside(db: Connection, search: _Search, term: Term, index: str | N
             return True
         if everything - most >= most * share:
             return False
-    outside = union_all(*(_by(term.index, sessions, select(sessions.c.id)).where(part) for part in term.outside))
-    bound = search.plan.bound // ONE_OUTSIDE_OF
-    return _count_up_to(db, outside, bound) <= bound
+    return _leaves_few_out(db, kind, term, search.plan.bound)
+
+
+def _leaves_few_out(db: Connection, kind: Kind, term: Term, bound: int) -> bool:
+    """Whether a range leaves no more than one of ONE_OUTSIDE_OF out, of so many rows."""
+    ids, most = select(kind.sessions.c.id), bound // ONE_OUTSIDE_OF
+    outside = union_all(*(_by(term.index, kind.sessions, ids).where(part) for part in term.outside))
+    return _count_up_to(db, outside, most) <= most
 
 
 def _sum_days(kind: Kind, term: Term, span: Span) -> Select[Any]:
