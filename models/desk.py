@@ -191,10 +191,7 @@ def _search(db: Connection, kind: Kind, sought: SessionFilter, now: datetime, mo
         # Rows of a cut-off that wait to be swept: they are no sessions any more, and may be most.
         after_cut = db.execute(select(cut_at(kind))).scalar_one() + clock.MICROSECOND
         sought = replace(sought, started_from=max(sought.started_from or after_cut, after_cut))
-    facets, terms = sought.facets, sought.terms(kind, of_accounts, now)
-    if is_postgres(db):
-        # Its indexes hold when sessions were seen.
-        terms = [replace(term, elsewhere=None) for term in terms]
+    facets, terms = sought.facets, sought.terms(kind, of_accounts, now, holds_seen=is_postgres(db))
     return _Search(kind, facets, terms, _plan(db, kind, facets, terms))
 
 
@@ -287,7 +284,7 @@ def _plan(db: Connection, kind: Kind, facets: dict[str, str], terms: list[Term])
         # Where its whole days have more than that, no row is read to learn it.
         if term.span and db.execute(_sum_days(kind, term, term.span.whole)).scalar_one() > most:
             continue
-        met = _by(term.index, kind.sessions, select(kind.sessions.c.id)).where(term.condition)
+        met = _in_order(db, kind, term, term.condition)
         # Where it is no range of times, nearly all may be in it: those outside are fewer to count then.
         is_wide = most > FEW and term.outside and not term.span and _count_up_to(db, met, FEW) > FEW
         if is_wide and _leaves_few_out(db, kind, term, plan.bound):
@@ -353,9 +350,15 @@ def _is_less_outside(db: Connection, search: _Search, term: Term, index: str | N
 
 def _leaves_few_out(db: Connection, kind: Kind, term: Term, bound: int) -> bool:
     """Whether a range leaves no more than one of ONE_OUTSIDE_OF out, of so many rows."""
-    ids, most = select(kind.sessions.c.id), bound // ONE_OUTSIDE_OF
-    outside = union_all(*(_by(term.index, kind.sessions, ids).where(part) for part in term.outside))
-    return _count_up_to(db, outside, most) <= most
+    most, parts = bound // ONE_OUTSIDE_OF, [_in_order(db, kind, term, part).subquery() for part in term.outside]
+    return _count_up_to(db, union_all(*(select(part.c.id) for part in parts)), most) <= most
+
+
+def _in_order(db: Connection, kind: Kind, term: Term, condition: ColumnElement[bool]) -> Select[Any]:
+    """The ids of what meets a condition of a term, by its index."""
+    found = _by(term.index, kind.sessions, select(kind.sessions.c.id)).where(condition)
+    # Of a range that is wide, PostgreSQL reads the first rows of the table where any will do.
+    return found if term.column is None or not is_postgres(db) else found.order_by(term.column)
 
 
 def _sum_days(kind: Kind, term: Term, span: Span) -> Select[Any]:

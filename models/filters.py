@@ -33,7 +33,8 @@ class Term:
 
     index: str | None
     condition: ColumnElement[bool]
-    # Of a range of a column that is never empty: the conditions for what lies before and after it.
+    # Of a range of a column that is never empty: that column, and the conditions for what lies before and after it.
+    column: ColumnElement[Any] | None = None
     outside: tuple[ColumnElement[bool], ...] = ()
     # Of a range of times.
     span: Span | None = None
@@ -90,8 +91,13 @@ class SessionFilter:
         limits = [one for one in (self.seen_to, now - self.idle if self.idle else None) if one]
         return min(limits) if limits else None
 
-    def terms(self, kind: Kind, of_accounts: ColumnElement[bool] | None, now: datetime) -> list[Term]:
-        """All that is asked but the facets, of sessions of `kind`; `of_accounts`: which are of those that `q` finds."""
+    def terms(
+        self, kind: Kind, of_accounts: ColumnElement[bool] | None, now: datetime, *, holds_seen: bool
+    ) -> list[Term]:
+        """All that is asked but the facets, of sessions of `kind`; `of_accounts`: which are of those that `q` finds.
+
+        `holds_seen`: whether indexes hold when sessions were seen, as PostgreSQL's do, and not the day alone.
+        """
         columns, seen_before, made = kind.sessions.c, self.seen_before(now), []
         if self.account is not None:
             made.append(Term(OF_ACCOUNTS, columns.account_id == self.account))
@@ -108,7 +114,7 @@ class SessionFilter:
             made.append(_spanned("started", columns.created_at, self.started_from, self.started_to))
         if self.seen_from or seen_before:
             seen = _spanned("seen", columns.last_seen_at, self.seen_from, seen_before)
-            made.append(replace(seen, elsewhere=_seen_elsewhere(kind, self.seen_from, seen_before)))
+            made.append(replace(seen, elsewhere=_seen_elsewhere(kind, self.seen_from, seen_before, holds_seen)))
         return made
 
     def implied(self, kind: Kind) -> list[ColumnElement[bool]]:
@@ -250,7 +256,7 @@ def _is(condition: str) -> ColumnElement[bool]:
 def _begins(column: Column[str], text: str) -> Term:
     """Whether `column`, which is compared by code points, begins with `text`: a range of its index."""
     last = text + _LAST
-    return Term(column.name, and_(column >= text, column < last), (column < text, column >= last))
+    return Term(column.name, and_(column >= text, column < last), column, (column < text, column >= last))
 
 
 def begins_of_account(kind: Kind, q: str) -> list[ColumnElement[bool]]:
@@ -278,28 +284,33 @@ def _names(kind: Kind, q: str) -> list[ColumnElement[bool]]:
     return made
 
 
-def _seen_elsewhere(kind: Kind, since: datetime | None, until: datetime | None) -> ColumnElement[bool]:
-    """Which sessions were last seen in that time, by what indexes hold that don't hold it, as far as that tells.
+def _seen_elsewhere(
+    kind: Kind, since: datetime | None, until: datetime | None, holds_seen: bool
+) -> ColumnElement[bool]:
+    """Which sessions were last seen in that time, by what the indexes of other things hold, as far as that tells.
 
     Nobody is seen before he signed in; and most were seen on whole days of it, or on others. Few rows need be read.
     """
     columns = kind.sessions.c
 
-    def by_days(span: Span) -> ColumnElement[bool]:
+    def is_seen(span: Span) -> ColumnElement[bool]:
+        is_in = and_(*span.within(columns.last_seen_at))
+        if holds_seen:
+            return is_in
         is_surely = and_(*span.whole.within(columns.seen_on, DAY))
-        return and_(*span.widened.within(columns.seen_on, DAY), or_(is_surely, *span.within(columns.last_seen_at)))
+        return and_(*span.widened.within(columns.seen_on, DAY), or_(is_surely, is_in))
 
     made = []
     if until is not None:
         span = Span.between(None, until)
-        made += [*span.within(columns.created_at), by_days(span)]
+        made += [*span.within(columns.created_at), is_seen(span)]
     if since is not None:
         span = Span.between(since, None)
-        made.append(or_(*span.within(columns.created_at), by_days(span)))
+        made.append(or_(*span.within(columns.created_at), is_seen(span)))
     return and_(*made)
 
 
 def _spanned(index: str, column: ColumnElement[Any], since: datetime | None, until: datetime | None) -> Term:
     """From `since`, up to `until` and not with it, either of which may be None; of a time that is never empty."""
     span = Span.between(since, until)
-    return Term(index, and_(*span.within(column)), span.outside(column), span)
+    return Term(index, and_(*span.within(column)), column, span.outside(column), span)
