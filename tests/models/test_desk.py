@@ -170,9 +170,10 @@ def filled(house: Desk, request: pytest.FixtureRequest, monkeypatch: pytest.Monk
         monkeypatch.setattr(desk, "FEW", 5)
     if request.param == "days":
         monkeypatch.setattr(desk, "MANY", 30)
-    if request.param in ("many", "outside"):
+    if request.param == "many":
         monkeypatch.setattr(desk, "MANY", 5)
     if request.param == "outside":
+        monkeypatch.setattr(desk, "MANY", 10)
         monkeypatch.setattr(desk, "ONE_OUTSIDE_OF", 1)
     return house
 
