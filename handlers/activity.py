@@ -18,7 +18,7 @@ from models.schema import Row
 
 MOST_ON_A_PAGE = 30
 # Of itself a device may say anything; what turns the text's direction turns it in here alone.
-EMPHASISED = Markup("<b><bdi>{}</bdi></b>")
+EMPHASISED = Markup("<b><bdi>%s</bdi></b>")
 
 Sentence = tuple[str, str, str]
 # For each type of event, and where it matters its cause: the icon, how grave it is, and the sentence.
@@ -96,7 +96,7 @@ def tell(
         at=row["at"],
         picture=picture,
         tone=tone,
-        text=language.gettext(sentence, device=EMPHASISED.format(device), type=row["type"], **names),
+        text=language.gettext(sentence, device=EMPHASISED % device, type=row["type"], **names),
         place=language.country(row["country"] or ""),
         ip=row["ip"] or "",
     )

@@ -30,7 +30,7 @@ from models import clock, desk
 from models.schema import Row
 
 ADDRESS = f"{DESK}events/"
-PERSON = Markup('<a href="{}"><b><bdi>{}</bdi></b></a>')
+PERSON = Markup('<a href="%s"><b><bdi>%s</bdi></b></a>')
 COLUMNS = (
     "id", "at", "type", "cause", "kind", "account_id", "account_label", "session_id", "by_kind", "by_id", "by_label",
     "device", "ip", "country", "reason",
@@ -84,9 +84,9 @@ def _kind(kind: str | None, language: Language) -> Markup:
 
 def _name(kind: str | None, account_id: int | None, label: str | None, language: Language) -> Markup:
     if kind is None or account_id is None:
-        return Markup("<b>{}</b>").format(language.gettext(N_("Somebody unknown")))
+        return Markup("<b>%s</b>") % language.gettext(N_("Somebody unknown"))
     name = label or name_account(kind, account_id, language)
-    return PERSON.format(f"{DESK}accounts/{kind}/{account_id}/", name)
+    return PERSON % (f"{DESK}accounts/{kind}/{account_id}/", name)
 
 
 class LogHandler(ListHandler[EventQuery]):
