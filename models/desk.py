@@ -223,11 +223,10 @@ def _find_sessions(
         if not most or not total:
             return total, []
     if (total or search.plan.bound) <= most_read:
-        # Those that expired and wait to be swept are few: no row is read to learn that the others did not.
-        expired = _by("expires_at", sessions, select(columns.id)).where(columns.expires_at <= now)
-        expired_few = expired.cte("expired").prefix_with("MATERIALIZED")
+        # No row is read to learn that it did not expire.
+        expired = _expired(kind, now, columns.id).cte("expired").prefix_with("MATERIALIZED")
         matching = search.select(search.plan.index, columns.id, columns[order.sort])
-        matching = matching.outerjoin(expired_few, expired_few.c.id == columns.id).where(expired_few.c.id.is_(None))
+        matching = matching.outerjoin(expired, expired.c.id == columns.id).where(expired.c.id.is_(None))
         return _read_few(db, matching, order, kind.name, most, allowed)
     walked = search.select(_INDEXES[order.sort], columns.id, columns[order.sort])
     walked = walked.where(is_live(kind, now), *sought.implied(kind), allowed)
@@ -268,6 +267,12 @@ def _by(index: str | None, table: Table, found: Select[Any]) -> Select[Any]:
     return found.with_hint(table, f"INDEXED BY {name}", "sqlite")
 
 
+def _expired(kind: Kind, now: datetime, *what: ColumnElement[Any]) -> Select[Any]:
+    """`what` of the rows that expired and wait to be swept: they are few, and found by themselves."""
+    found = _by("expires_at", kind.sessions, select(*what).select_from(kind.sessions))
+    return found.where(kind.sessions.c.expires_at <= now)
+
+
 def _unindexed(kind: Kind, found: Select[Any]) -> Select[Any]:
     """The same, of accounts in the order of their ids."""
     return found.with_hint(kind.accounts, "NOT INDEXED", "sqlite")
@@ -285,12 +290,14 @@ def _plan(db: Connection, kind: Kind, facets: dict[str, str], terms: list[Term])
         if term.span and db.execute(_sum_days(kind, term, term.span.whole)).scalar_one() > most:
             continue
         met = _in_order(db, kind, term, term.condition)
-        # Where it is no range of times, nearly all may be in it: those outside are fewer to count then.
-        is_wide = most > FEW and term.outside and not term.span and _count_up_to(db, met, FEW) > FEW
-        if is_wide and _leaves_few_out(db, kind, term, plan.bound):
-            plan = replace(plan, wide=plan.wide | {term.index})
-            continue
-        bound = _count_up_to(db, met, most)
+        # In a range that is not of times nearly all may be: those outside are fewer to count then.
+        may_be_wide = most > FEW and term.outside and not term.span
+        bound = _count_up_to(db, met, FEW if may_be_wide else most)
+        if may_be_wide and bound > FEW:
+            if _leaves_few_out(db, kind, term, plan.bound):
+                plan = replace(plan, wide=plan.wide | {term.index})
+                continue
+            bound = _count_up_to(db, met, most)
         if bound <= most:
             plan = replace(plan, index=term.index, bound=bound)
     return plan
@@ -298,8 +305,7 @@ def _plan(db: Connection, kind: Kind, facets: dict[str, str], terms: list[Term])
 
 def _count_sessions(db: Connection, search: _Search, now: datetime, allowed: ColumnElement[bool]) -> int | None:
     """How many live sessions match; None where that is not `allowed`."""
-    # The rows that expired and wait to be swept are few: they are counted by themselves, and taken off.
-    expired = search.select("expires_at", func.count()).where(search.kind.sessions.c.expires_at <= now)
+    expired = search.within(_expired(search.kind, now, func.count()), "expires_at")
     found = db.execute(select(_count_rows(db, search, now), expired.scalar_subquery()).where(allowed)).first()
     return int(found[0]) - int(found[1]) if found else None
 
@@ -426,8 +432,7 @@ def _read_choices(db: Connection, principal: Principal, now: datetime) -> dict[s
         else:
             kept = counts.of_make(kind.name, {})
             parts.append(kept.with_only_columns(*(kept.selected_columns[name] for name in (*FACETS, "count"))))
-            expired = _by("expires_at", kind.sessions, select(*facets, (-func.count()).label("count")))
-            parts.append(expired.where(columns.expires_at <= now).group_by(*facets))
+            parts.append(_expired(kind, now, *facets, (-func.count()).label("count")).group_by(*facets))
     counted = union_all(*parts).subquery().c
     made = [counted[name] for name in FACETS]
     found: dict[str, dict[str, int]] = {name: {} for name in FACETS}

@@ -19,8 +19,6 @@ from models.spans import DAY, Span
 SessionSort = Literal["-started", "started", "-seen", "seen"]
 AccountSort = Literal["-created", "created", "surname"]
 AccountState = Literal["active", "unconfirmed", "disabled"]
-# The index of the sessions of an account.
-OF_ACCOUNTS = "account_id"
 # Of a name and a surname together.
 MOST_WORDS = 6
 # Nothing that is stored is greater.
@@ -100,9 +98,9 @@ class SessionFilter:
         """
         columns, seen_before, made = kind.sessions.c, self.seen_before(now), []
         if self.account is not None:
-            made.append(Term(OF_ACCOUNTS, columns.account_id == self.account))
+            made.append(Term("account_id", columns.account_id == self.account))
         if of_accounts is not None:
-            made.append(Term(OF_ACCOUNTS, of_accounts))
+            made.append(Term("account_id", of_accounts))
         if self.ids is not None:
             made.append(Term(None, columns.id.in_([number for name, number in self.ids if name == kind.name])))
         if self.network:

@@ -119,12 +119,12 @@ def _numbered(name: str, *columns: Column[Any] | Index) -> Table:
     )
 
 
-def _partial(name: str | None, where: str, *columns: str) -> Index:
+def _partial(name: str | None, where: str, *columns: str, **options: Any) -> Index:
     """An index of the rows that `where` says alone.
 
     On PostgreSQL too, by its migration: said here, it would have each server on SQLite load PostgreSQL's dialect.
     """
-    return Index(name, *columns, sqlite_where=text(where))
+    return Index(name, *columns, sqlite_where=text(where), **options)
 
 
 # What the indexes of accounts that still have to confirm themselves say, word for word as queries ask it.
@@ -229,7 +229,7 @@ def _sessions(name: str, accounts: Table) -> Table:
         # may hold it.
         _has("seen_on", Integer, server_default="0"),
         # Each index is a page more to write when a session ends.
-        Index(None, "account_id", "device_id", unique=True, sqlite_where=text("device_id IS NOT NULL")),
+        _partial(None, "device_id IS NOT NULL", "account_id", "device_id", unique=True),
         Index(None, "expires_at"),
         # What staff's lists go by. Most of a filter is answered by an index alone. On PostgreSQL the last three hold
         # last_seen_at as well, by their migration: whatever is written of a row, it writes to each of its indexes.

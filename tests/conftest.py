@@ -30,7 +30,7 @@ from sqlalchemy import Connection, text
 from tornado.ioloop import IOLoop
 
 from models import accounts, clock, sessions
-from models.database import Database
+from models.database import Database, is_postgres
 from models.keys import Key, KeySet
 from models.origins import make_origin
 from models.places import Places
@@ -305,10 +305,10 @@ def part_numbers(db: Connection) -> None:
     """Begin the numbers of sessions far above those of accounts: an address takes either, and they shall not meet."""
     for kind in KINDS.values():
         name = kind.sessions.name
-        if db.dialect.name == "sqlite":
-            db.execute(text("INSERT INTO sqlite_sequence (name, seq) VALUES (:name, 1000000)"), {"name": name})
-        else:
+        if is_postgres(db):
             db.execute(text("SELECT setval(pg_get_serial_sequence(:name, 'id'), 1000000)"), {"name": name})
+        else:
+            db.execute(text("INSERT INTO sqlite_sequence (name, seq) VALUES (:name, 1000000)"), {"name": name})
 
 
 @pytest.fixture(scope="session")
