@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, func, literal, select, update
+from sqlalchemy import ColumnElement, Connection, func, literal, select, update
 
 from models import clock, events, sessions
 from models.database import is_postgres
@@ -54,11 +54,11 @@ def cut(
     return at
 
 
-def is_waiting(db: Connection, kind: Kind) -> bool:
-    """Whether any session of `kind` that a cut-off ended waits to be swept."""
+def is_waiting(kind: Kind) -> ColumnElement[bool]:
+    """Whether any session of `kind` that a cut-off ended waits to be swept; empty where there is none at all."""
     columns = kind.sessions.c
     # The oldest alone, by the index: PostgreSQL would look at every row for one that is as old as a subquery says.
-    return bool(db.scalar(select(columns.created_at <= cut_at(kind)).order_by(columns.created_at).limit(1)))
+    return select(columns.created_at <= cut_at(kind)).order_by(columns.created_at).limit(1).scalar_subquery()
 
 
 def count_waiting(db: Connection, principal: Principal, now: datetime) -> int | None:

@@ -102,8 +102,8 @@ def _read_sessions(
     db: Connection, principal: Principal, kind: Kind, sought: SessionFilter, now: datetime, order: Order, most: int
 ) -> tuple[int, list[Row]] | None:
     allowed = may_see(principal, now)
-    # Before it is searched for: that a search is too wide tells something, too.
-    if not db.scalar(select(allowed)):
+    # Before accounts are searched for: that they are too many tells something, too.
+    if sought.q and not db.scalar(select(allowed)):
         return None
     # One more than is shown: it tells whether there are others.
     total, rows = _find_sessions(db, kind, sought, now, order, most + 1 if most else 0, allowed)
@@ -154,6 +154,8 @@ class _Search:
     facets: dict[str, str]
     terms: list[Term]
     plan: _Plan
+    # How many rows the kind has.
+    everything: int
 
     @property
     def is_narrow(self) -> bool:
@@ -187,12 +189,16 @@ class _Search:
 def _search(db: Connection, kind: Kind, sought: SessionFilter, now: datetime, most_accounts: int | None) -> _Search:
     """Raises TooWide."""
     of_accounts = _of_accounts(db, kind, sought.q, most_accounts) if sought.q else None
-    if cutoffs.is_waiting(db, kind):
+    facets = sought.facets
+    made, everything = (counts.sum_sessions(kind.name, some).scalar_subquery() for some in (facets, {}))
+    is_waiting, bound, rows = db.execute(select(cutoffs.is_waiting(kind), made, everything)).one()
+    if is_waiting:
         # Rows of a cut-off that wait to be swept: they are no sessions any more, and may be most.
         after_cut = db.execute(select(cut_at(kind))).scalar_one() + clock.MICROSECOND
         sought = replace(sought, started_from=max(sought.started_from or after_cut, after_cut))
-    facets, terms = sought.facets, sought.terms(kind, of_accounts, now, holds_seen=is_postgres(db))
-    return _Search(kind, facets, terms, _plan(db, kind, facets, terms))
+    terms = sought.terms(kind, of_accounts, now, holds_seen=is_postgres(db))
+    plan = _plan(db, kind, terms, _Plan("make" if facets else None, int(bound)))
+    return _Search(kind, facets, terms, plan, int(rows))
 
 
 # The indexes in whose order lists are walked, by the column that they are sorted by.
@@ -216,7 +222,7 @@ def _find_sessions(
     """
     sessions, columns = kind.sessions, kind.sessions.c
     search = _search(db, kind, sought, now, MOST_ACCOUNTS if is_counted else None)
-    total, most_read = None, _count_most_read(db, search, most)
+    total, most_read = None, _count_most_read(search, most)
     # Where it would be read even if all of its bound match, it is not counted first.
     if is_counted and (not most or search.plan.bound > most_read):
         total = _count_sessions(db, search, now, allowed)
@@ -233,16 +239,15 @@ def _find_sessions(
     return total, db.execute(order.page(walked, sessions, kind.name, most)).mappings().all()
 
 
-def _count_most_read(db: Connection, search: _Search, most: int) -> int:
+def _count_most_read(search: _Search, most: int) -> int:
     """Up to how many that match they are read and sorted; of more the list is walked until `most` were met."""
     bound = search.plan.bound
     if search.plan.is_few:
         return bound
     if not search.is_narrow:
         return 0
-    everything = db.scalar(counts.sum_sessions(search.kind.name, {})) or 0
     # Walking to the last of `most` among so many passes more than the bound.
-    return int(everything * most // (bound + 1))
+    return search.everything * most // (bound + 1)
 
 
 def _read_few(
@@ -278,9 +283,8 @@ def _unindexed(kind: Kind, found: Select[Any]) -> Select[Any]:
     return found.with_hint(kind.accounts, "NOT INDEXED", "sqlite")
 
 
-def _plan(db: Connection, kind: Kind, facets: dict[str, str], terms: list[Term]) -> _Plan:
-    """By which index the fewest rows are read, and how many those are at most; past MANY they are not counted."""
-    plan = _Plan("make" if facets else None, int(db.scalar(counts.sum_sessions(kind.name, facets)) or 0))
+def _plan(db: Connection, kind: Kind, terms: list[Term], plan: _Plan) -> _Plan:
+    """By which index fewer rows are read than by `plan`, and how many those are at most; past MANY not counted."""
     for term in terms:
         if plan.is_few:
             break
@@ -341,15 +345,13 @@ def _is_less_outside(db: Connection, search: _Search, term: Term, index: str | N
         return True
     if term.span:
         # The days tell, but for those that are partly in it.
-        everything = db.execute(counts.sum_sessions(kind.name, {})).scalar_one()
-        fewest, most = (
-            db.execute(_sum_days(kind, term, span)).scalar_one() for span in (term.span.whole, term.span.widened)
-        )
+        sums = (_sum_days(kind, term, span).scalar_subquery() for span in (term.span.whole, term.span.widened))
+        fewest, most = map(int, db.execute(select(*sums)).one())
         # Of makes, those that lie in it alone are read.
-        share = search.plan.bound / max(everything, 1) if index == "make" else 1
-        if everything - fewest <= fewest * share:
+        share = search.plan.bound / max(search.everything, 1) if index == "make" else 1
+        if search.everything - fewest <= fewest * share:
             return True
-        if everything - most >= most * share:
+        if search.everything - most >= most * share:
             return False
     return _leaves_few_out(db, kind, term, search.plan.bound)
 
@@ -421,13 +423,15 @@ async def list_choices(
 
 
 def _read_choices(db: Connection, principal: Principal, now: datetime) -> dict[str, list[tuple[str, int]]] | None:
-    if not db.scalar(select(may_see(principal, now))):
+    kinds = list(KINDS.values())
+    allowed, *are_waiting = db.execute(select(may_see(principal, now), *map(cutoffs.is_waiting, kinds))).one()
+    if not allowed:
         return None
     parts: list[Select[Any]] = []
-    for kind in KINDS.values():
+    for kind, is_waiting in zip(kinds, are_waiting, strict=True):
         columns = kind.sessions.c
         facets = [columns[name] for name in FACETS]
-        if cutoffs.is_waiting(db, kind):
+        if is_waiting:
             parts.append(select(*facets, func.count().label("count")).where(is_live(kind, now)).group_by(*facets))
         else:
             kept = counts.of_make(kind.name, {})

@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import json
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from time import monotonic
 from typing import Any, cast
 
 import asyncpg
-from sqlalchemy import URL, Connection, event, exc, make_url, text
+from sqlalchemy import URL, event, exc, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from models import migrating
@@ -43,10 +43,69 @@ _EVENTS_SINCE = """
 
 # A day and a year of the log are found in different ways, which one plan for both is not. Nor are further processes
 # started: what there is to read side by side is asked for side by side. And compiling a statement takes longer than it.
-_PLANNED_FOR_ITS_VALUES = text(
-    "SELECT set_config('plan_cache_mode', 'force_custom_plan', true),"
-    " set_config('max_parallel_workers_per_gather', '0', true), set_config('jit', 'off', true)"
-)
+SCAN_SETTINGS = {"plan_cache_mode": "force_custom_plan", "max_parallel_workers_per_gather": "0", "jit": "off"}
+# Connections for scans alone, so that whoever signs in waits for none: a list takes two, one for each kind of account.
+SCANS = 4
+
+
+class _Connections:
+    """A pool of fixed size, and whoever waits for a place at it."""
+
+    def __init__(
+        self, url: URL, size: int, tls: ssl.SSLContext | str | None, settings: dict[str, str], **options: Any
+    ) -> None:
+        self.engine = create_async_engine(
+            url.set(drivername="postgresql+asyncpg"),
+            pool_size=size,
+            # Connections past the pool would be made anew each time: four fifths of the throughput.
+            max_overflow=0,
+            pool_timeout=WAIT_SECONDS,
+            connect_args={
+                "timeout": WAIT_SECONDS,
+                "server_settings": {"lock_timeout": f"{WAIT_SECONDS}s", **settings},
+                "ssl": tls,
+            },
+            # Errors are logged: without what was looked for or written.
+            hide_parameters=True,
+            **options,
+        )
+        event.listen(self.engine.sync_engine, "checkout", _check_open)
+        self._turns = asyncio.Semaphore(size)
+
+    async def run(self, seconds: float, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What a query gives within so many seconds; from outside of it, as it does not even leave what hangs."""
+        task = asyncio.create_task(self._run(query, *args, **kwargs))
+        await asyncio.wait({task}, timeout=seconds)
+        if not task.done():
+            task.cancel()
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            raise DatabaseUnavailable("it does not answer")
+        return task.result()
+
+    async def _run(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        for attempt in range(TRIES):
+            try:
+                async with self._turn(), self.engine.begin() as db:
+                    return await db.run_sync(query, *args, **kwargs)
+            except exc.DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) not in TRY_AGAIN or attempt == TRIES - 1:
+                    raise _told_apart(error) from error
+            except (OSError, exc.TimeoutError) as error:
+                raise _told_apart(error) from error
+        raise AssertionError("the last try returns or raises")
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """A place at the pool, first come, first served: its own queue lets newcomers overtake."""
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise DatabaseUnavailable("all connections are busy") from None
+        try:
+            yield
+        finally:
+            self._turns.release()
 
 
 class PostgresDatabase(Database):
@@ -61,30 +120,18 @@ class PostgresDatabase(Database):
         self._tls = tls
         self._size = pool_size
         self._heard: int | None = None
-        self._engine = create_async_engine(
-            parsed.set(drivername="postgresql+asyncpg"),
-            pool_size=pool_size,
-            # Connections past the pool would be made anew each time: four fifths of the throughput.
-            max_overflow=0,
-            pool_timeout=WAIT_SECONDS,
-            connect_args={
-                "timeout": WAIT_SECONDS,
-                "server_settings": {"lock_timeout": f"{WAIT_SECONDS}s"},
-                "ssl": tls,
-            },
-            # Errors are logged: without what was looked for or written.
-            hide_parameters=True,
-        )
-        event.listen(self._engine.sync_engine, "checkout", _check_open)
-        self._turns = asyncio.Semaphore(pool_size)
+        self._connections = _Connections(parsed, pool_size, tls, {})
+        # A scan reads only, and each of its statements sees what was committed before it: no round trips for a
+        # transaction.
+        self._scanning = _Connections(parsed, SCANS, tls, SCAN_SETTINGS, isolation_level="AUTOCOMMIT")
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._opening = asyncio.Lock()
 
     async def read(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await _answer(self._run(query, *args, **kwargs), ANSWER_SECONDS)
+        return await self._connections.run(ANSWER_SECONDS, query, *args, **kwargs)
 
     async def fetch(self, statement: Statement, values: dict[str, Any]) -> list[asyncpg.Record]:
-        text, parameters = statement.prepare(self._engine.dialect, values)
+        text, parameters = statement.prepare(self._connections.engine.dialect, values)
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 pool = self._pool or await self._open_pool()
@@ -99,14 +146,10 @@ class PostgresDatabase(Database):
             raise DatabaseUnavailable(str(error) or type(error).__name__) from error
 
     async def scan(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        def run(db: Connection) -> T:
-            db.execute(_PLANNED_FOR_ITS_VALUES)
-            return query(db, *args, **kwargs)
-
-        return await _answer(self._run(run), SCAN_SECONDS)
+        return await self._scanning.run(SCAN_SECONDS, query, *args, **kwargs)
 
     async def write(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await _answer(self._run(query, *args, **kwargs), ANSWER_SECONDS)
+        return await self._connections.run(ANSWER_SECONDS, query, *args, **kwargs)
 
     async def follow(self, tell: Callable[[Happened], None], heard: Callable[[], object]) -> None:
         def hear(_connection: object, _process: int, _channel: str, payload: str) -> None:
@@ -144,7 +187,7 @@ class PostgresDatabase(Database):
 
     async def migrate(self) -> None:
         try:
-            async with self._engine.begin() as connection:
+            async with self._connections.engine.begin() as connection:
                 await connection.run_sync(migrating.upgrade)
         except Exception as error:
             raise _told_apart(error) from error
@@ -152,7 +195,8 @@ class PostgresDatabase(Database):
     async def close(self) -> None:
         if self._pool:
             await self._pool.close()
-        await self._engine.dispose()
+        await self._connections.engine.dispose()
+        await self._scanning.engine.dispose()
 
     async def _open_pool(self) -> asyncpg.Pool[asyncpg.Record]:
         async with self._opening:
@@ -167,31 +211,6 @@ class PostgresDatabase(Database):
                     reset=_leave,
                 )
             return self._pool
-
-    @contextlib.asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        """A place at the pool, first come, first served: its own queue lets newcomers overtake."""
-        try:
-            async with asyncio.timeout(WAIT_SECONDS):
-                await self._turns.acquire()
-        except TimeoutError:
-            raise DatabaseUnavailable("all connections are busy") from None
-        try:
-            yield
-        finally:
-            self._turns.release()
-
-    async def _run(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        for attempt in range(TRIES):
-            try:
-                async with self._turn(), self._engine.begin() as db:
-                    return await db.run_sync(query, *args, **kwargs)
-            except exc.DBAPIError as error:
-                if getattr(error.orig, "sqlstate", None) not in TRY_AGAIN or attempt == TRIES - 1:
-                    raise _told_apart(error) from error
-            except (OSError, exc.TimeoutError) as error:
-                raise _told_apart(error) from error
-        raise AssertionError("the last try returns or raises")
 
 
 def _read_tls(url: URL) -> ssl.SSLContext | str | None:
@@ -218,17 +237,6 @@ def _read_tls(url: URL) -> ssl.SSLContext | str | None:
         raise ValueError(f"sslrootcert in its URL: {file} can't be read: {error.strerror or error}") from None
     context.check_hostname = mode == "verify-full"
     return context
-
-
-async def _answer(running: Coroutine[None, None, T], seconds: float) -> T:
-    """What a query gives; from outside of it, as in time it does not even leave a connection that hangs."""
-    task = asyncio.create_task(running)
-    await asyncio.wait({task}, timeout=seconds)
-    if not task.done():
-        task.cancel()
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        raise DatabaseUnavailable("it does not answer")
-    return task.result()
 
 
 async def _leave(_connection: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -87,8 +88,9 @@ class SessionListHandler(ListHandler[SessionQuery]):
 
     async def get(self) -> None:
         filters, language, now = self.read_filters(), self.language, clock.now()
-        found = await self.find(filters, desk.list_sessions)
-        choices = self.must(await desk.list_choices(self.parts.database, self.principal, now))
+        found, counts = await asyncio.gather(
+            self.find(filters, desk.list_sessions), desk.list_choices(self.parts.database, self.principal, now)
+        )
         self.render_page(
             "desk/sessions.html",
             400 if filters.errors else 200,
@@ -100,7 +102,7 @@ class SessionListHandler(ListHandler[SessionQuery]):
                     (value or NONE, f"{name_value(name, value, language)} ({language.number(count)})")
                     for value, count in counted[:MOST_CHOICES]
                 ]
-                for name, counted in choices.items()
+                for name, counted in self.must(counts).items()
             },
             idle=[(span, tell_span(span, language)) for span in IDLE],
             sorts=[(name, self._(label)) for name, label in SORTS.items()],

@@ -299,13 +299,16 @@ def explain(db: Connection, read: Callable[[Connection], Any]) -> list[str]:
     event.remove(db, "before_cursor_execute", note)
     if is_postgres(db):
         # Tables this small are read from end to end wherever that is allowed.
-        db.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        db.exec_driver_sql("SET enable_seqscan = off")
     how = "EXPLAIN" if is_postgres(db) else "EXPLAIN QUERY PLAN"
-    return [
+    plans = [
         str(row[-1]).strip()
         for statement, parameters in asked
         for row in db.exec_driver_sql(f"{how} {statement}", parameters)
     ]
+    if is_postgres(db):
+        db.exec_driver_sql("RESET enable_seqscan")
+    return plans
 
 
 LARGE = "(user_sessions|client_sessions|events|users|clients)"
