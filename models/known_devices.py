@@ -55,15 +55,17 @@ def meet(db: Connection, kind: Kind, account_id: int, device_id: str | None, ori
     known = {row[0] for row in _FIND.run(db, asked)}
     is_first = not known and not _FIND_ANY.run(db, account)
     new = [one for one in wanted if one not in known]
-    has_country = bool(new and _FIND_COUNTRY.run(db, account))
+    is_news = bool(new) and not is_first
+    has_country = bool(is_news and _FIND_COUNTRY.run(db, account))
     # What is met again is written again: the order of the ids is that in which they were met.
     if known:
         _FORGET.run(db, asked)
     at = clock.to_microseconds(now)
     _REMEMBER.run(db, *(account | {"mark": one, "created_at": at} for one in wanted))
-    _TRIM.run(db, account)
-    if is_first or not new:
+    if not is_news:
         return ""
+    # Only now there are more than before.
+    _TRIM.run(db, account)
     if mark in new:
         return "device"
     return "country" if has_country else ""
