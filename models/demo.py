@@ -7,7 +7,7 @@ import ipaddress
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -384,7 +384,7 @@ class _House:
             "sid": base64.urlsafe_b64encode(chance.randbytes(16)).rstrip(b"=").decode(),
             "device_id": started.device_id,
             "name": started.name,
-            **asdict(started.origin),
+            **started.origin.values(),
             "novelty": started.novelty,
             "created_at": started.at,
             "last_seen_at": seen_at,

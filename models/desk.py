@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache, lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -18,6 +19,7 @@ from sqlalchemy import (
     Connection,
     Select,
     Table,
+    bindparam,
     false,
     func,
     or_,
@@ -32,8 +34,8 @@ from models import clock, counts, cutoffs
 from models.database import Database, is_among, is_postgres
 from models.filters import AccountFilter, EventFilter, SessionFilter, Term, begins_of_account
 from models.paging import RANKS, Cursor, Order, Page, Place
-from models.principals import Principal, cut_at, is_live, may_see
-from models.schema import EVENTS, FACETS, KINDS, Kind, Row
+from models.principals import Principal, cut_at, is_live, may_see, seeing
+from models.schema import EVENTS, FACETS, KINDS, Kind, Role, Row
 from models.spans import Span
 
 # So many rows are read and sorted rather than a list walked.
@@ -114,21 +116,26 @@ def _show_sessions(db: Connection, principal: Principal, found: Sequence[Row], n
     """All of the sessions that were found and are still there, in their order, each with its account."""
     shown: dict[tuple[str, int], Row] = {}
     for kind in KINDS.values():
-        accounts, sessions = kind.accounts, kind.sessions
-        if not (ids := [row["id"] for row in found if row["kind"] == kind.name]):
-            continue
-        beside = [column.label(f"account_{column.name}") for column in accounts.c if column.name not in _INSIDE]
-        rows = db.execute(
-            select(sessions, *beside)
-            .join_from(sessions, accounts, accounts.c.id == sessions.c.account_id)
-            .where(sessions.c.id.in_(ids), is_live(kind, now), may_see(principal, now))
-        ).mappings()
-        shown |= {(kind.name, row["id"]): {**row, "kind": kind.name} for row in rows.all()}
+        if ids := [row["id"] for row in found if row["kind"] == kind.name]:
+            rows = db.execute(_with_account(kind, principal.kind, principal.role), principal.values(now) | {"ids": ids})
+            shown |= {(kind.name, row["id"]): {**row, "kind": kind.name} for row in rows.mappings()}
     return [shown[key] for row in found if (key := (row["kind"], row["id"])) in shown]
 
 
 # What proves somebody and what only queries need: neither is shown.
 _INSIDE = frozenset({"id", "password_hash", "surname_key"})
+
+
+@cache
+def _with_account(kind: Kind, caller: Kind, role: Role) -> Select[Any]:
+    """The live sessions of some `ids` with their accounts, for a caller of this kind and role."""
+    accounts, sessions = kind.accounts, kind.sessions
+    beside = [column.label(f"account_{column.name}") for column in accounts.c if column.name not in _INSIDE]
+    return (
+        select(sessions, *beside)
+        .join_from(sessions, accounts, accounts.c.id == sessions.c.account_id)
+        .where(sessions.c.id.in_(bindparam("ids", expanding=True)), is_live(kind), seeing(caller, role))
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,15 +197,22 @@ def _search(db: Connection, kind: Kind, sought: SessionFilter, now: datetime, mo
     """Raises TooWide."""
     of_accounts = _of_accounts(db, kind, sought.q, most_accounts) if sought.q else None
     facets = sought.facets
-    made, everything = (counts.sum_sessions(kind.name, some).scalar_subquery() for some in (facets, {}))
-    is_waiting, bound, rows = db.execute(select(cutoffs.is_waiting(kind), made, everything)).one()
+    is_waiting, bound, everything = db.execute(_known_before(kind, tuple(facets.items()))).one()
     if is_waiting:
         # Rows of a cut-off that wait to be swept: they are no sessions any more, and may be most.
         after_cut = db.execute(select(cut_at(kind))).scalar_one() + clock.MICROSECOND
         sought = replace(sought, started_from=max(sought.started_from or after_cut, after_cut))
     terms = sought.terms(kind, of_accounts, now, holds_seen=is_postgres(db))
     plan = _plan(db, kind, terms, _Plan("make" if facets else None, int(bound)))
-    return _Search(kind, facets, terms, plan, int(rows))
+    return _Search(kind, facets, terms, plan, int(everything))
+
+
+# Of what is asked most the statements are kept as they were built.
+@lru_cache(maxsize=64)
+def _known_before(kind: Kind, facets: tuple[tuple[str, str], ...]) -> Select[Any]:
+    """Whether sessions wait to be swept; how many rows there are of these facets, and of any."""
+    sums = (counts.sum_sessions(kind.name, some).scalar_subquery() for some in (dict(facets), {}))
+    return select(cutoffs.is_waiting(kind), *sums)
 
 
 # The indexes in whose order lists are walked, by the column that they are sorted by.

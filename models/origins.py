@@ -25,6 +25,10 @@ class Origin:
     os: str = ""
     device_kind: str = "unknown"
 
+    def values(self) -> dict[str, str]:
+        """By column."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
     def described(self) -> Origin:
         """The same with its device described; may take 0.1 s the first time."""
         device = describe(self.device)

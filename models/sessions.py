@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
 from itertools import islice, takewhile
@@ -385,7 +385,7 @@ def start(
                 "sid": secrets.token_urlsafe(16),
                 "account_id": account_id,
                 "device_id": device_id,
-                **asdict(origin),
+                **origin.values(),
                 "created_at": created_at,
                 # Nobody is seen before he signed in: lists go by that.
                 "last_seen_at": created_at,
