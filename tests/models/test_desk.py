@@ -16,7 +16,7 @@ from sqlalchemy import Connection, delete, event, func, insert, select
 
 from models import clock, counts, cutoffs, desk, events, overview, sessions
 from models.database import Database, is_postgres
-from models.desk import TooWide
+from models.desk import TooWide, indexes, searches
 from models.events import Cause, Type
 from models.filters import AccountFilter, EventFilter, SessionFilter
 from models.networks import Network
@@ -167,14 +167,14 @@ def filled(house: Desk, request: pytest.FixtureRequest, monkeypatch: pytest.Monk
     several conditions, by the days of their times, by none, and by what is outside of a range."""
     if request.param != "few":
         house.run(house.database.write(counts.fold))
-        monkeypatch.setattr(desk, "FEW", 5)
+        monkeypatch.setattr(indexes, "FEW", 5)
     if request.param == "days":
-        monkeypatch.setattr(desk, "MANY", 30)
+        monkeypatch.setattr(indexes, "MANY", 30)
     if request.param == "many":
-        monkeypatch.setattr(desk, "MANY", 5)
+        monkeypatch.setattr(indexes, "MANY", 5)
     if request.param == "outside":
-        monkeypatch.setattr(desk, "MANY", 10)
-        monkeypatch.setattr(desk, "ONE_OUTSIDE_OF", 1)
+        monkeypatch.setattr(indexes, "MANY", 10)
+        monkeypatch.setattr(searches, "ONE_OUTSIDE_OF", 1)
     return house
 
 
@@ -319,9 +319,9 @@ UNINDEXED = re.compile(rf"SCAN {LARGE}( AS \w+)?$|Seq Scan on {LARGE}\b")
 def test_every_filter_of_sessions_goes_by_an_index(filled: Desk, sought: SessionFilter) -> None:
     def read(db: Connection) -> None:
         for kind in sought.kinds:
-            found = desk._read_sessions(db, filled.staff, kind, sought, NOW, sought.order(Place()), 50)
+            found = desk.sessions._read_sessions(db, filled.staff, kind, sought, NOW, sought.order(Place()), 50)
             assert found
-            desk._show_sessions(db, filled.staff, found[1], NOW)
+            desk.sessions._show_sessions(db, filled.staff, found[1], NOW)
 
     plans = filled.run(filled.database.scan(explain, read))
     assert plans
@@ -336,7 +336,7 @@ def test_a_page_s_rows_have_their_accounts_and_nothing_that_signs_in(filled: Des
 
 
 def test_a_search_that_finds_too_many_accounts_is_refused(filled: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(desk, "MOST_ACCOUNTS", 3)
+    monkeypatch.setattr(searches, "MOST_ACCOUNTS", 3)
     with pytest.raises(TooWide):
         filled.list_all(SessionFilter(q="smith"))
 
@@ -494,7 +494,7 @@ def test_events_are_found_paged_and_streamed(filled: Desk, sought: EventFilter) 
 @pytest.mark.parametrize("sought", EVENT_FILTERS)
 def test_every_filter_of_events_goes_by_an_index(filled: Desk, sought: EventFilter) -> None:
     def read(db: Connection) -> None:
-        desk._read_events(db, filled.staff, sought, NOW, Place(), 50)
+        desk.events._read_events(db, filled.staff, sought, NOW, Place(), 50)
 
     plans = filled.run(filled.database.scan(explain, read))
     assert plans

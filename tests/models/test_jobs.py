@@ -12,6 +12,7 @@ from sqlalchemy import Connection, delete, insert
 
 from models import accounts, clock, desk, jobs, sessions
 from models.database import Database
+from models.desk import searches
 from models.filters import SessionFilter
 from models.jobs import LEASE, Jobs
 from models.origins import Origin
@@ -75,7 +76,7 @@ def test_what_a_clock_that_is_ahead_started_is_ended_too(make_url: Callable[[str
 def test_a_job_goes_on_where_more_accounts_are_found_than_a_search_may(
     make_url: Callable[[str], str], address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(desk, "MOST_ACCOUNTS", 2)
+    monkeypatch.setattr(searches, "MOST_ACCOUNTS", 2)
     url = make_url(address)
 
     async def run() -> tuple[int, str]:
