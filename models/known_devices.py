@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime
 
-from sqlalchemy import BigInteger, Connection, and_, bindparam, delete, func, insert, not_, select
+from sqlalchemy import BigInteger, Connection, and_, bindparam, delete, func, insert, literal_column, not_, select
 
 from models import clock
 from models.database import Statement
@@ -24,7 +24,12 @@ _EITHER = and_(_MINE, _COLUMNS.mark.in_([bindparam("mark"), bindparam("other")])
 _KEPT = select(_COLUMNS.id).where(_MINE).order_by(_COLUMNS.id.desc()).limit(MOST).subquery()
 # What a sign-in asks, each built once.
 _FIND = Statement(select(_COLUMNS.mark).where(_EITHER))
-_FIND_ANY = Statement(select(_COLUMNS.id).where(_MINE).limit(1))
+# Those of the two that are known; and an empty one where anything is.
+_MEET = Statement(
+    select(_COLUMNS.mark)
+    .where(_EITHER)
+    .union_all(select(literal_column("''")).where(select(_COLUMNS.id).where(_MINE).exists()))
+)
 _FIND_COUNTRY = Statement(select(_COLUMNS.id).where(_MINE, _COLUMNS.mark.startswith(COUNTRY)).limit(1))
 _FORGET = Statement(delete(KNOWN_DEVICES).where(_EITHER))
 _FORGET_OTHERS = Statement(delete(KNOWN_DEVICES).where(_MINE, not_(_EITHER), not_(_COLUMNS.mark.startswith(COUNTRY))))
@@ -52,13 +57,12 @@ def meet(db: Connection, kind: Kind, account_id: int, device_id: str | None, ori
     wanted = [mark, *([COUNTRY + origin.country] if origin.country else [])]
     account = {"kind": kind.name, "account_id": account_id}
     asked = account | {"mark": mark, "other": wanted[-1]}
-    known = {row[0] for row in _FIND.run(db, asked)}
-    is_first = not known and not _FIND_ANY.run(db, account)
+    known = {row[0] for row in _MEET.run(db, asked)}
     new = [one for one in wanted if one not in known]
-    is_news = bool(new) and not is_first
+    is_news = bool(new and known)
     has_country = bool(is_news and _FIND_COUNTRY.run(db, account))
     # What is met again is written again: the order of the ids is that in which they were met.
-    if known:
+    if len(new) < len(wanted):
         _FORGET.run(db, asked)
     at = clock.to_microseconds(now)
     _REMEMBER.run(db, *(account | {"mark": one, "created_at": at} for one in wanted))

@@ -27,7 +27,7 @@ from sqlalchemy import (
     type_coerce,
     update,
 )
-from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
+from sqlalchemy.sql.dml import ReturningInsert
 
 from models import clock, events, known_devices
 from models.announcements import Announcement
@@ -128,7 +128,11 @@ class OwnList:
     rows: list[dict[str, Any]]
 
 
-def _own_list(kind: Kind, device: bool) -> tuple[Statement, list[tuple[str, Callable[[Any], Any]]]]:
+# The columns that a statement gives, and how each is read.
+Columns = list[tuple[str, Callable[[Any], Any]]]
+
+
+def _own_list(kind: Kind, device: bool) -> tuple[Statement, Columns]:
     """The statement that proves the caller and lists its account's sessions, and how to read its columns."""
     accounts, sessions = kind.accounts.c, kind.sessions.c
     caller = proof(kind, device).add_columns(sessions.account_id).subquery("caller")
@@ -141,7 +145,15 @@ def _own_list(kind: Kind, device: bool) -> tuple[Statement, list[tuple[str, Call
         .where(is_live(kind))
         .order_by(sessions.id.desc())
     )
-    return Statement(listed), [(column.name, _reading(column)) for column in columns]
+    return Statement(listed), _to_read(columns)
+
+
+def _to_read(columns: Sequence[ColumnElement[Any]]) -> Columns:
+    return [(column.name, _reading(column)) for column in columns]
+
+
+def _read(columns: Columns, values: Sequence[Any]) -> dict[str, Any]:
+    return {name: read(value) for (name, read), value in zip(columns, values, strict=True)}
 
 
 def _reading(column: ColumnElement[Any]) -> Callable[[Any], Any]:
@@ -164,10 +176,7 @@ async def list_own(database: Database, claims: Claims, device: str, now: int) ->
     if not found:
         return None
     session_id, role, revision, account_id = found[0][:4]
-    rows = [
-        {"account_id": account_id, **{name: read(value) for (name, read), value in zip(columns, row[4:], strict=True)}}
-        for row in found
-    ]
+    rows = [{"account_id": account_id, **_read(columns, row[4:])} for row in found]
     until = clock.to_microseconds(min(row["expires_at"] for row in rows))
     return OwnList(Principal(kind, account_id, session_id, role), revision, until, rows)
 
@@ -362,10 +371,11 @@ def start(
     None where the account is gone or disabled, or where its password is no longer the one that was checked.
     """
     accounts = kind.accounts.c
-    asked = {"signing_in": account_id, "checked": password_hash}
-    account = db.execute(_admitting(kind, password_hash is not None), asked).mappings().first()
-    if account is None:
+    admitting, columns = _admitting(kind, password_hash is not None)
+    admitted = admitting.run(db, {"signing_in": account_id, "checked": password_hash})
+    if not admitted:
         return None
+    account = _read(columns, admitted[0])
     if device_id is not None:
         values = {"account_id": account_id, "device_id": device_id}
         end_where(db, kind, _of_device(kind), values, Cause.REPLACED, now, origin=origin)
@@ -604,14 +614,15 @@ _OWN_LISTS = {(kind.name, device): _own_list(kind, device) for kind in KINDS.val
 
 
 @cache
-def _admitting(kind: Kind, is_checked: bool) -> ReturningUpdate[Any]:
+def _admitting(kind: Kind, is_checked: bool) -> tuple[Statement, Columns]:
     """Moves the account's revision, where it may sign in. Also the lock that makes two of its sign-ins wait."""
     accounts = kind.accounts.c
     usable = [accounts.id == bindparam("signing_in"), accounts.disabled_at.is_(None)]
     if is_checked:
         usable.append(accounts.password_hash == bindparam("checked"))
     moved = update(kind.accounts).where(*usable).values(revision=accounts.revision + 1)
-    return moved.returning(*accounts, has_limits_of_staff(kind).label("staff"), cut_at(kind).label("cut_at"))
+    columns = [*accounts, has_limits_of_staff(kind).label("staff"), cut_at(kind).label("cut_at")]
+    return Statement(moved.returning(*columns)), _to_read(columns)
 
 
 @cache
