@@ -22,14 +22,11 @@ _COLUMNS = KNOWN_DEVICES.c
 _MINE = and_(_COLUMNS.kind == bindparam("kind"), _COLUMNS.account_id == bindparam("account_id"))
 _EITHER = and_(_MINE, _COLUMNS.mark.in_([bindparam("mark"), bindparam("other")]))
 _KEPT = select(_COLUMNS.id).where(_MINE).order_by(_COLUMNS.id.desc()).limit(MOST).subquery()
+_MARKS = select(_COLUMNS.mark).where(_EITHER)
 # What a sign-in asks, each built once.
-_FIND = Statement(select(_COLUMNS.mark).where(_EITHER))
+_FIND = Statement(_MARKS)
 # Those of the two that are known; and an empty one where anything is.
-_MEET = Statement(
-    select(_COLUMNS.mark)
-    .where(_EITHER)
-    .union_all(select(literal_column("''")).where(select(_COLUMNS.id).where(_MINE).exists()))
-)
+_MEET = Statement(_MARKS.union_all(select(literal_column("''")).where(select(_COLUMNS.id).where(_MINE).exists())))
 _FIND_COUNTRY = Statement(select(_COLUMNS.id).where(_MINE, _COLUMNS.mark.startswith(COUNTRY)).limit(1))
 _FORGET = Statement(delete(KNOWN_DEVICES).where(_EITHER))
 _FORGET_OTHERS = Statement(delete(KNOWN_DEVICES).where(_MINE, not_(_EITHER), not_(_COLUMNS.mark.startswith(COUNTRY))))

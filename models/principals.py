@@ -48,15 +48,11 @@ class Principal:
     @property
     def sees_all(self) -> bool:
         """Whether it may see anything."""
-        return _sees_all(self.role)
+        return self.role != ""
 
     def values(self, now: datetime) -> dict[str, Any]:
         """What statements that the principal causes are asked with."""
         return {"caller": self.account_id, "calling": self.session_id, "now": clock.to_microseconds(now)}
-
-
-def _sees_all(role: Role) -> bool:
-    return role != ""
 
 
 def has_limits_of_staff(kind: Kind) -> ColumnElement[bool]:
@@ -198,12 +194,6 @@ def may_act(principal: Principal, now: datetime) -> ColumnElement[bool]:
 def proving(kind: Kind, role: Role) -> ColumnElement[bool]:
     """The same for every principal of `kind`, for statements that are built once; asked with `Principal.values`."""
     return _proving(kind, role, bindparam("calling"), NOW)
-
-
-@cache
-def seeing(kind: Kind, role: Role) -> ColumnElement[bool]:
-    """The same of whether a principal of `kind` and `role` may see everything."""
-    return and_(literal(_sees_all(role)), proving(kind, role))
 
 
 @cache

@@ -88,7 +88,7 @@ class SessionListHandler(ListHandler[SessionQuery]):
 
     async def get(self) -> None:
         filters, language, now = self.read_filters(), self.language, clock.now()
-        found, counts = await asyncio.gather(
+        found, choices = await asyncio.gather(
             self.find(filters, desk.list_sessions), desk.list_choices(self.parts.database, self.principal, now)
         )
         self.render_page(
@@ -102,7 +102,7 @@ class SessionListHandler(ListHandler[SessionQuery]):
                     (value or NONE, f"{name_value(name, value, language)} ({language.number(count)})")
                     for value, count in counted[:MOST_CHOICES]
                 ]
-                for name, counted in self.must(counts).items()
+                for name, counted in self.must(choices).items()
             },
             idle=[(span, tell_span(span, language)) for span in IDLE],
             sorts=[(name, self._(label)) for name, label in SORTS.items()],

@@ -21,8 +21,9 @@ from models.desk import indexes, searches
 from models.desk.searches import Search
 from models.filters import SessionFilter
 from models.paging import RANKS, Cursor, Order, Page, Place
-from models.principals import Principal, is_live, may_see, seeing
+from models.principals import Principal, is_live, may_see
 from models.schema import FACETS, KINDS, Kind, Role, Row
+from models.sessions import visible_to
 
 # The indexes in whose order lists are walked, by the column that they are sorted by.
 _INDEXES = {"created_at": "started", "last_seen_at": "seen"}
@@ -105,13 +106,13 @@ _INSIDE = frozenset({"id", "password_hash", "surname_key"})
 
 @cache
 def _with_account(kind: Kind, caller: Kind, role: Role) -> Select[Any]:
-    """The live sessions of some `ids` with their accounts, for a caller of this kind and role."""
+    """The sessions of some `ids` that a caller of this kind and role may see, with their accounts."""
     accounts, sessions = kind.accounts, kind.sessions
     beside = [column.label(f"account_{column.name}") for column in accounts.c if column.name not in _INSIDE]
     return (
         select(sessions, *beside)
         .join_from(sessions, accounts, accounts.c.id == sessions.c.account_id)
-        .where(sessions.c.id.in_(bindparam("ids", expanding=True)), is_live(kind), seeing(caller, role))
+        .where(sessions.c.id.in_(bindparam("ids", expanding=True)), visible_to(caller, role, kind))
     )
 
 
