@@ -353,6 +353,9 @@ def is_refused(port: int) -> bool:
         socket.create_connection(("127.0.0.1", port)).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:
+        # It came while the listener was closed: the next one is refused.
+        return False
     return False
 
 
