@@ -110,7 +110,7 @@ class Application(web.Application):
         # How many of them there may be: whoever takes the connections may say less.
         self.most_streams = sys.maxsize
         # What answers without a handler; held here, or it could vanish before it ends.
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.tasks: set[asyncio.Future[Any]] = set()
         # Since when each request is answered that is not answered yet; the oldest first.
         self.running: dict[Running, float] = {}
         self._refusers = refusers

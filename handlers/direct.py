@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 from tornado import httputil, web
@@ -18,7 +19,6 @@ from models import clock, principals, sessions
 from models.database import DatabaseUnavailable
 from models.origins import make_origin
 from models.principals import Principal
-from models.schema import KINDS
 from models.tokens import Claims, InvalidToken
 
 SESSIONS = "/sessions/session-"
@@ -127,30 +127,29 @@ class DirectDelegate(httputil.HTTPMessageDelegate):
         parts = self._application.parts
         if ended is None or parts.settings.server.trusted_proxies:
             return False
-        proved = self._prove(parts.tokens.check_access(read_bearer(asked.headers)), asked.now)
-        if proved is None:
+        claims = parts.tokens.check_access(read_bearer(asked.headers))
+        if claims.sid is None or claims.kind.name != ended[1]:
             return False
-        parts.activity.note(proved[0], asked.now)
-        task = asyncio.create_task(self._finish_end(asked, proved[0], ended[1], int(ended[2])))
-        self._application.tasks.add(task)
-        task.add_done_callback(self._application.tasks.discard)
-        return True
-
-    async def _finish_end(self, asked: Asked, principal: Principal, kind: str, session_id: int) -> None:
-        parts = self._application.parts
         # Of who ends a session its address is kept, and not its device.
         origin = make_origin(cast(Any, self._connection).context.remote_ip, "", parts.places)
-        try:
-            is_ended = await parts.database.write(sessions.end, principal, KINDS[kind], session_id, origin, clock.now())
-        except Exception:
-            # Nothing was written. The handler may be luckier, and tells what is wrong where it is not.
-            is_ended = False
-        if is_ended:
-            headers = self._make_headers(asked.at)
-            del headers["Content-Type"]
-            self._answer(asked, SessionEndHandler, NO_CONTENT, headers)
-        else:
+        end = sessions.End(claims, int(ended[2]), origin, clock.now())
+        written = parts.database.write_gathered(sessions.end_own, end)
+        if written is None:
+            return False
+        self._application.tasks.add(written)
+        written.add_done_callback(self._application.tasks.discard)
+        written.add_done_callback(partial(self._finish_end, asked))
+        return True
+
+    def _finish_end(self, asked: Asked, written: asyncio.Future[Principal | None]) -> None:
+        # Where nothing was written the handler may be luckier, and tells what is wrong where it is not.
+        if written.cancelled() or written.exception() or not (by := written.result()):
             self._hand_on(asked)
+            return
+        self._application.parts.activity.note(by, asked.now)
+        headers = self._make_headers(asked.at)
+        del headers["Content-Type"]
+        self._answer(asked, SessionEndHandler, NO_CONTENT, headers)
 
     def _prove(self, claims: Claims, now: int) -> tuple[Principal, int] | None:
         return principals.prove_now(self._application.parts.database, claims, now) if claims.sid else None

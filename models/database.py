@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -28,7 +29,10 @@ from models import migrating
 
 P = ParamSpec("P")
 T = TypeVar("T")
+A = TypeVar("A")
 Query = Callable[Concatenate[Connection, P], T]
+# What many ask is answered at once, in their order.
+QueryOfMany = Callable[[Connection, Sequence[A]], Sequence[T]]
 
 
 def is_postgres(db: Connection) -> bool:
@@ -129,6 +133,13 @@ class Database(ABC):
     @abstractmethod
     async def write(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What `query` gives, once all that it wrote is on disk; where it raises, nothing was written."""
+
+    def write_gathered(self, query: QueryOfMany[A, T], asked: A) -> asyncio.Future[T] | None:
+        """As `write`, for a query that is given all that is asked of it while the disk is written to.
+
+        None from a database that writes for many at once, where nobody waits for another.
+        """
+        return None
 
     @abstractmethod
     async def follow(self, tell: Callable[[Happened], None], heard: Callable[[], object]) -> None:

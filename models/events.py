@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 from sqlalchemy import BigInteger, Connection, bindparam, insert, select
@@ -16,13 +17,9 @@ from models.origins import Origin
 from models.principals import Principal, is_proven
 from models.schema import EVENTS, Kind, Row
 
-_VALUES = {
-    column.name: bindparam(column.name, type_=BigInteger() if column.name == "at" else column.type)
-    for column in EVENTS.c
-    if column.name not in ("id", "tx")
-}
-# Nobody asks for the ids: the log is only ever appended to.
-_APPEND = Statement(insert(EVENTS).inline().values(_VALUES))
+# So many are written by one statement.
+MOST_AT_ONCE = 32
+_COLUMNS = [column for column in EVENTS.c if column.name not in ("id", "tx")]
 
 
 class Type(StrEnum):
@@ -106,7 +103,25 @@ def make(
 
 def append(db: Connection, *made: dict[str, Any]) -> None:
     """Write events to the log."""
-    _APPEND.run(db, *made)
+    for first in range(0, len(made), MOST_AT_ONCE):
+        some = made[first : first + MOST_AT_ONCE]
+        statement, names = _appending(len(some))
+        values = [event[column.name] for event in some for column in _COLUMNS]
+        statement.run(db, dict(zip(names, values, strict=True)))
+
+
+@cache
+def _appending(count: int) -> tuple[Statement, list[str]]:
+    """Writes so many events, and what their values are called in it."""
+    rows = [
+        {
+            column.name: bindparam(f"{column.name}{number}", type_=BigInteger() if column.name == "at" else column.type)
+            for column in _COLUMNS
+        }
+        for number in range(count)
+    ]
+    # Nobody asks for the ids: the log is only ever appended to.
+    return Statement(insert(EVENTS).inline().values(rows)), [value.key for row in rows for value in row.values()]
 
 
 def list_own(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import iptocc
@@ -37,7 +38,7 @@ class Places:
     def locate(self, ip: str) -> Place:
         """The place of `ip`, nowhere for a private address or what is none; never raises."""
         address = _parse(ip)
-        if address is None or not address.is_global:
+        if address is None:
             return NOWHERE
         record = self._find(address)
         country, city = _read(record, "country", "iso_code"), _read(record, "city", "names", "en")
@@ -67,12 +68,15 @@ class Places:
             return None  # IPv6 in a database of IPv4, or damaged inside
 
 
+@lru_cache(maxsize=4096)
 def _parse(ip: str) -> Address | None:
+    """An address of the Internet; None for a private one, or what is none."""
     try:
         address = ipaddress.ip_address(ip)
     except ValueError:
         return None
-    return (address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None) or address
+    address = (address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None) or address
+    return address if address.is_global else None
 
 
 def _open(path: Path) -> maxminddb.Reader:

@@ -117,14 +117,19 @@ def proof(kind: Kind, device: bool = False) -> Select[Any]:
 
     Named by `sid`, or, where `device` says so, the account's newest that this device started.
     """
-    accounts, sessions = kind.accounts.c, kind.sessions.c
+    sessions = kind.sessions.c
     named = sessions.device == bindparam("device") if device else sessions.sid == bindparam("sid")
+    mine = and_(named, sessions.account_id == bindparam("account_id"))
+    return proofs(kind, mine).order_by(sessions.id.desc()).limit(literal_column("1"))
+
+
+def proofs(kind: Kind, named: ColumnElement[bool]) -> Select[Any]:
+    """Which of the sessions that are `named` are live, of accounts that may do something."""
+    accounts, sessions = kind.accounts.c, kind.sessions.c
     return (
         select(sessions.id, _role(kind).label("role"), _revision(kind).label("revision"))
         .join_from(kind.sessions, kind.accounts, accounts.id == sessions.account_id)
-        .where(named, sessions.account_id == bindparam("account_id"), is_usable(kind), is_live(kind))
-        .order_by(sessions.id.desc())
-        .limit(literal_column("1"))
+        .where(named, is_usable(kind), is_live(kind))
     )
 
 

@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import os
 import sqlite3
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import sys
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
@@ -19,7 +19,18 @@ from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine, e
 from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 
 from models import migrating
-from models.database import Database, DatabaseUnavailable, Happened, P, Query, Statement, T, is_unavailable
+from models.database import (
+    A,
+    Database,
+    DatabaseUnavailable,
+    Happened,
+    P,
+    Query,
+    QueryOfMany,
+    Statement,
+    T,
+    is_unavailable,
+)
 
 # Waiting for another process's write; past this the database counts as away.
 BUSY_MILLISECONDS = 5000
@@ -35,9 +46,13 @@ PRAGMAS = (
     "foreign_keys=ON",
     # A write's savepoint keeps what its pages were, in a file that would be made for each.
     "temp_store=MEMORY",
-    # Whoever writes waits while the log is written back to the file: so little at a time, and more often.
-    "wal_autocheckpoint=250",
+    # Whoever writes waits for it: only where there is more in the log than another thread wrote back meanwhile.
+    "wal_autocheckpoint=16000",
 )
+# Rows that were changed since the log was written back to the file: some 250 pages of it.
+MOST_IN_LOG = 100
+# Whoever computes lets another thread go on after so many seconds: the one that writes is done with little at a time.
+SWITCH_SECONDS = 0.0005
 # What the driver raises where it can't ask, or where what it reads is damaged.
 DAMAGED = (sqlite3.DatabaseError, MemoryError, UnicodeDecodeError)
 
@@ -50,9 +65,10 @@ _EVENTS_SINCE = """
 
 @dataclass(slots=True)
 class _Write:
-    """A query that waits for its commit, and whoever waits for its result."""
+    """What is asked of a query that waits for its commit, and whoever waits for the result."""
 
-    run: Callable[[], Any]
+    query: QueryOfMany[Any, Any]
+    asked: Any
     future: asyncio.Future[Any]
     result: Any = None
     error: Exception | None = None
@@ -77,9 +93,8 @@ class _Compiler(SQLiteCompiler):
 class SQLiteDatabase(Database):
     """A file beside the server, in WAL mode, synced to disk at every commit.
 
-    Reads run in the loop: a thread would cost more than they do. So do the statements of a write; taking the
-    lock, where another process holds it, and the commit, which syncs to disk, run on a thread. Writes that
-    come while one commits share the next.
+    Reads run in the loop: a thread would cost more than they do. Writes run on a thread of their own, and those that
+    come while one commits share the next; another thread writes the log back to the file meanwhile.
     """
 
     def __init__(self, url: str) -> None:
@@ -108,8 +123,10 @@ class SQLiteDatabase(Database):
         self._scans = ThreadPoolExecutor(SCANS, thread_name_prefix="scan")
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
         self._waiting: deque[_Write] = deque()
+        self._writes: asyncio.Task[None] | None = None
+        self._log = _Log(self._connect())
         self._told: int | None = None
-        self._committing: asyncio.Task[None] | None = None
+        sys.setswitchinterval(SWITCH_SECONDS)
 
     async def read(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         with self._told_apart():
@@ -137,12 +154,17 @@ class SQLiteDatabase(Database):
         return await asyncio.get_running_loop().run_in_executor(self._scans, run)
 
     async def write(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        write = _Write(partial(query, self._writing, *args, **kwargs), asyncio.get_running_loop().create_future())
+        def run(db: Connection, _: Sequence[None]) -> Sequence[T]:
+            return [query(db, *args, **kwargs)]
+
+        return await self.write_gathered(run, None)
+
+    def write_gathered(self, query: QueryOfMany[A, T], asked: A) -> asyncio.Future[T]:
+        write = _Write(query, asked, asyncio.get_running_loop().create_future())
         self._waiting.append(write)
-        if self._committing is None:
-            self._committing = asyncio.create_task(self._commit_all())
-        result: T = await write.future
-        return result
+        if self._writes is None:
+            self._writes = asyncio.create_task(self._write_all())
+        return write.future
 
     async def follow(self, tell: Callable[[Happened], None], heard: Callable[[], object]) -> None:
         with self._told_apart():
@@ -176,58 +198,64 @@ class SQLiteDatabase(Database):
         await asyncio.get_running_loop().run_in_executor(self._disk, run)
 
     async def close(self) -> None:
-        while self._committing:
-            await self._committing
+        while self._writes:
+            await self._writes
         self._scans.shutdown()
         self._disk.shutdown()
+        self._log.close()
         self._reading.close()
         self._writing.close()
         self._scanning.dispose()
         self._engine.dispose()
 
-    async def _commit_all(self) -> None:
-        """Commit what waits, and what comes meanwhile, until nothing does."""
+    async def _write_all(self) -> None:
+        """Write what waits, and what comes meanwhile, until nothing does."""
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            try:
+                await loop.run_in_executor(self._disk, self._write_waiting, loop)
+            except RuntimeError as error:
+                # Closed: nothing is written any more.
+                for write in self._take_waiting():
+                    write.error = error
+                    write.answer()
+        self._writes = None
+
+    def _write_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
         while self._waiting:
             writes: list[_Write] = []
             try:
                 with self._told_apart():
                     self._check_gone()
-                    await self._commit(writes)
+                    self._commit(writes)
             except Exception as error:
                 writes = writes or self._take_waiting()
                 for write in writes:
                     write.error = write.error or error
-            for write in writes:
-                write.answer()
-        self._committing = None
+            loop.call_soon_threadsafe(_answer, writes)
+            self._log.write_back(self._write_driver.total_changes)
 
-    async def _commit(self, writes: list[_Write]) -> None:
+    def _commit(self, writes: list[_Write]) -> None:
         """One transaction with what waits when the lock is had: so what came meanwhile is in it too."""
-        await self._begin()
+        execute = self._write_driver.execute
+        execute("BEGIN IMMEDIATE")
         try:
             # All of them first: where one finds that the database is away, each is told.
             writes += self._take_waiting()
+            gathered: defaultdict[QueryOfMany[Any, Any], list[_Write]] = defaultdict(list)
             for write in writes:
-                self._run(write)
-            await self._in_thread("COMMIT")
+                gathered[write.query].append(write)
+            for query, ones in gathered.items():
+                self._run(query, ones, is_alone=len(gathered) == 1)
+            if self._write_driver.in_transaction:
+                execute("COMMIT")
             # Before anybody is told: what is on disk in no file of ours is kept by nobody.
             self._look_for_file()
         finally:
             if self._write_driver.in_transaction:
-                await self._in_thread("ROLLBACK")
+                execute("ROLLBACK")
             # Nothing is open now: where a savepoint was lost with the transaction, SQLAlchemy is to know.
             self._writing.rollback()
-
-    async def _begin(self) -> None:
-        try:
-            self._write_driver.execute("PRAGMA busy_timeout=0")
-            self._write_driver.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError:
-            self._write_driver.execute(f"PRAGMA busy_timeout={BUSY_MILLISECONDS}")
-            await self._in_thread("BEGIN IMMEDIATE")
-
-    async def _in_thread(self, text: str) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._disk, self._write_driver.execute, text)
 
     def _make_engine(self, **pool: Any) -> Engine:
         # Errors are logged: without what was looked for or written.
@@ -276,18 +304,57 @@ class SQLiteDatabase(Database):
     def _take_waiting(self) -> list[_Write]:
         return [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_IN_A_COMMIT))]
 
-    def _run(self, write: _Write) -> None:
-        """Run one write in a savepoint, so that one that fails takes no other along."""
+    def _run(self, query: QueryOfMany[Any, Any], writes: list[_Write], *, is_alone: bool) -> None:
+        """Run what is asked of one query; in a savepoint, so that one that fails takes no other along."""
         execute = self._write_driver.execute
-        execute("SAVEPOINT write")
+        if not is_alone:
+            execute("SAVEPOINT write")
         try:
-            write.result = write.run()
+            results = query(self._writing, [write.asked for write in writes])
         except Exception as error:
             if is_unavailable(error) or not self._write_driver.in_transaction:
                 raise
-            write.error = error
-            execute("ROLLBACK TO write")
-        execute("RELEASE write")
+            for write in writes:
+                write.error = error
+            execute("ROLLBACK" if is_alone else "ROLLBACK TO write")
+        else:
+            for write, result in zip(writes, results, strict=True):
+                write.result = result
+        if not is_alone:
+            execute("RELEASE write")
+
+
+class _Log:
+    """SQLite's log, which what is committed is in until it is written back to the file; that is done beside writes."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        _set_up(connection, None)
+        self._connection = connection
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="log")
+        self._running: Future[None] | None = None
+        self._changes = 0
+
+    def write_back(self, changes: int) -> None:
+        """Begin to, where more than MOST_IN_LOG of the `changes` so far came since."""
+        if changes - self._changes > MOST_IN_LOG and (self._running is None or self._running.done()):
+            self._changes = changes
+            self._running = self._thread.submit(self._run)
+
+    def close(self) -> None:
+        """Finish what was begun."""
+        self._thread.shutdown()
+        self._connection.close()
+
+    def _run(self) -> None:
+        # What can't be written back now is with what comes next; a file that is damaged is noted by who reads it.
+        with contextlib.suppress(*DAMAGED):
+            # Passive: it waits for nobody, and nobody for it.
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+
+def _answer(writes: list[_Write]) -> None:
+    for write in writes:
+        write.answer()
 
 
 def _identify(file: Path) -> tuple[int, int] | None:

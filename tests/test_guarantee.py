@@ -48,6 +48,22 @@ async def _answer_and_end(self, kind, id=None):
 
 SessionEndHandler.delete = _answer_and_end
 """
+# The same where SQLite ends many at once.
+EARLY_COMMIT = """
+import time
+
+_run_all = SQLiteDatabase._run
+
+
+def _run_and_answer(self, query, writes, *, is_alone):
+    _run_all(self, query, writes, is_alone=is_alone)
+    for write in writes:
+        write.future.get_loop().call_soon_threadsafe(write.answer)
+    time.sleep(0.01)
+
+
+SQLiteDatabase._run = _run_and_answer
+"""
 
 
 def test_an_end_is_kept_by_four_workers_on_sqlite_through_faults_and_a_crash(tmp_path: Path) -> None:
@@ -74,6 +90,12 @@ def test_an_end_that_is_answered_before_its_commit_is_seen(tmp_path: Path, postg
     root = sabotage(tmp_path / "program", "handlers/sessions.py", EARLY)
     url = make_database(postgres_alone.address)
     report = check(Plan(url, (1,), postgres_alone, ends=30, crash=True, root=root), tmp_path)
+    assert any(kind.endswith(" after the end") for kind in report.kinds), report.tell()
+
+
+def test_an_end_that_is_answered_before_the_commit_of_many_is_seen(tmp_path: Path) -> None:
+    root = sabotage(tmp_path / "program", "models/sqlite.py", EARLY_COMMIT)
+    report = check(Plan(sqlite_in(tmp_path), (1,), ends=30, crash=True, root=root), tmp_path)
     assert any(kind.endswith(" after the end") for kind in report.kinds), report.tell()
 
 

@@ -1,0 +1,239 @@
+"""Ends that many ask for at once, which SQLite does in one go, and the writes that share their commit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, update
+
+from models import accounts, sessions
+from models.events import Cause
+from models.schema import CLIENT, USER, Kind
+from models.sessions import End, Started
+from tests.models.test_sessions import (
+    NOW,
+    ORIGIN,
+    SECOND,
+    SETTINGS,
+    Store,
+    _cut,
+    _rename,
+    _rename_and_divide,
+    add,
+    claims_of,
+    get_ends,
+    ids_of,
+    live_ids,
+    open_store,
+    principal_of,
+    start,
+)
+
+
+@pytest.fixture
+def store(make_url: Callable[[str], str]) -> Iterator[Store]:
+    """SQLite: no other database gathers."""
+    with open_store(make_url("sqlite")) as opened:
+        yield opened
+
+
+def ask(by: Started, session_id: int) -> End:
+    """What the owner of a session asks for from it."""
+    return End(claims_of(by), session_id, ORIGIN, NOW)
+
+
+def end_all(store: Store, *asked: End) -> list[Any]:
+    """Who ended what, all asked for at once."""
+
+    async def gather() -> list[Any]:
+        waiting = [store.database.write_gathered(sessions.end_own, end) for end in asked]
+        return await asyncio.gather(*filter(None, waiting))
+
+    given: list[Any] = store.run(gather())
+    assert len(given) == len(asked)
+    return given
+
+
+def test_each_ends_its_own_in_one_commit(store: Store) -> None:
+    asked, given, houses = [], [], []
+    for kind in (USER, CLIENT, USER):
+        account = add(store, kind)
+        caller, other, kept = (start(store, kind, account) for _ in range(3))
+        asked += [ask(caller, other.session["id"]), ask(caller, caller.session["id"])]
+        given += [principal_of(caller)] * 2
+        houses.append((kind, store.read(accounts.get, kind, account["id"]), caller, other, kept))
+
+    assert end_all(store, *asked) == given
+
+    for kind, account, caller, other, kept in houses:
+        ends = [(other.session["id"], "owner"), (caller.session["id"], "signed_out")]
+        assert store.read(get_ends, kind, account) == ends
+        assert live_ids(store, kind, account) == ids_of(kept)
+        assert store.read(accounts.get, kind, account["id"])["revision"] > account["revision"]
+
+
+def test_signing_out_by_id_is_told_as_that(store: Store) -> None:
+    account = add(store, USER)
+    caller, other = start(store, USER, account), start(store, USER, account)
+
+    assert end_all(store, ask(caller, caller.session["id"])) == [principal_of(caller)]
+
+    assert store.read(get_ends, USER, account) == [(caller.session["id"], "signed_out")]
+    assert live_ids(store, USER, account) == ids_of(other)
+
+
+def test_what_is_asked_for_twice_ends_once(store: Store) -> None:
+    account = add(store, USER)
+    first, second, target = (start(store, USER, account) for _ in range(3))
+
+    given = end_all(store, *(ask(by, target.session["id"]) for by in (first, second, first)))
+
+    assert given == [principal_of(first), None, None]
+    assert store.read(get_ends, USER, account) == [(target.session["id"], "owner")]
+
+
+def test_of_two_who_end_each_other_one_does(store: Store) -> None:
+    account = add(store, USER)
+    first, second = start(store, USER, account), start(store, USER, account)
+
+    given = end_all(store, ask(first, second.session["id"]), ask(second, first.session["id"]))
+
+    assert given == [principal_of(first), None]
+    assert live_ids(store, USER, account) == ids_of(first)
+
+
+def _cut_off(store: Store, kind: Kind, started: Started) -> None:
+    store.write(_cut, kind, started.session["created_at"])
+
+
+def _disable(store: Store, kind: Kind, started: Started) -> None:
+    table = kind.accounts
+    mine = table.c.id == started.account["id"]
+    store.write(lambda db: db.execute(update(table).where(mine).values(disabled_at=NOW)) and None)
+
+
+def _unconfirm(store: Store, kind: Kind, started: Started) -> None:
+    table = kind.accounts
+    mine = table.c.id == started.account["id"]
+    store.write(lambda db: db.execute(update(table).where(mine).values(confirmed_by_staff_at=None)) and None)
+
+
+def _end(store: Store, kind: Kind, started: Started) -> None:
+    assert store.write(sessions.end_one, kind, started.session["id"], Cause.STAFF, NOW)
+
+
+def _expire(store: Store, kind: Kind, started: Started) -> None:
+    table = kind.sessions
+    mine = table.c.id == started.session["id"]
+    store.write(lambda db: db.execute(update(table).where(mine).values(expires_at=NOW)) and None)
+
+
+@pytest.mark.parametrize("kind", [USER, CLIENT], ids=["user", "client"])
+@pytest.mark.parametrize("spoil", [_cut_off, _disable, _unconfirm, _end, _expire])
+def test_who_may_do_nothing_ends_nothing(
+    store: Store, kind: Kind, spoil: Callable[[Store, Kind, Started], None]
+) -> None:
+    account, other = add(store, kind), add(store, kind)
+    caller, target = start(store, kind, account), start(store, kind, account, NOW + SECOND)
+    good, its = start(store, kind, other, NOW + SECOND), start(store, kind, other, NOW + SECOND)
+    spoil(store, kind, caller)
+    before = store.read(get_ends, kind, account)
+
+    given = end_all(store, ask(caller, target.session["id"]), ask(good, its.session["id"]))
+
+    assert given == [None, principal_of(good)]
+    assert target.session["id"] in live_ids(store, kind, account)
+    assert store.read(get_ends, kind, account) == before
+
+
+@pytest.mark.parametrize("spoil", [_cut_off, _end, _expire])
+def test_what_has_ended_ends_no_more(store: Store, spoil: Callable[[Store, Kind, Started], None]) -> None:
+    account = add(store, USER)
+    target, caller = start(store, USER, account), start(store, USER, account, NOW + SECOND)
+    spoil(store, USER, target)
+    before = store.read(get_ends, USER, account)
+
+    assert end_all(store, ask(caller, target.session["id"])) == [None]
+    assert store.read(get_ends, USER, account) == before
+
+
+def test_what_is_another_s_is_left_whatever_the_role(store: Store) -> None:
+    staff, owner = add(store, USER, is_staff=True), add(store, USER)
+    by, its = start(store, USER, staff), start(store, USER, owner)
+    wrong = [ask(by, its.session["id"]), ask(its, by.session["id"]), ask(its, 2**62), ask(its, 0)]
+
+    assert end_all(store, *wrong) == [None] * 4
+
+    assert live_ids(store, USER, owner) == ids_of(its)
+    assert live_ids(store, USER, staff) == ids_of(by)
+
+
+def test_a_session_is_named_with_its_account(store: Store) -> None:
+    account, other = add(store, USER), add(store, USER)
+    caller, target = start(store, USER, account), start(store, USER, other)
+    false = replace(claims_of(caller), account_id=other["id"])
+
+    assert end_all(store, End(false, target.session["id"], ORIGIN, NOW)) == [None]
+    assert live_ids(store, USER, other) == ids_of(target)
+
+
+def test_more_than_one_commit_holds_are_all_ended(store: Store) -> None:
+    account = add(store, USER)
+    caller, *targets = (
+        start(store, USER, account, settings=SETTINGS.model_copy(update={"most": 99})) for _ in range(90)
+    )
+
+    given = end_all(store, *(ask(caller, target.session["id"]) for target in targets))
+
+    assert given == [principal_of(caller)] * 89
+    assert live_ids(store, USER, account) == ids_of(caller)
+    assert sorted(store.read(get_ends, USER, account)) == [(one, "owner") for one in ids_of(*targets)]
+
+
+def _fail(db: Connection, asked: Sequence[End]) -> Sequence[None]:
+    sessions.end_own(db, asked)
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_those_that_fail_together_take_no_other_of_their_commit_along(store: Store, others: int) -> None:
+    account, renamed = add(store, USER), add(store, USER)
+    caller, spared, target = (start(store, USER, account) for _ in range(3))
+
+    async def gather() -> list[Any]:
+        database = store.database
+        waiting: list[Any] = [database.write_gathered(_fail, ask(caller, spared.session["id"])) for _ in range(2)]
+        waiting += [
+            one
+            for _ in range(others)
+            for one in (
+                database.write_gathered(sessions.end_own, ask(caller, target.session["id"])),
+                asyncio.ensure_future(database.write(_rename_and_divide, renamed, "never")),
+                asyncio.ensure_future(database.write(_rename, renamed, "new")),
+            )
+        ]
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+    given = store.run(gather())
+
+    assert [type(one) for one in given[:2]] == [ZeroDivisionError] * 2
+    if others:
+        assert [given[2], type(given[3]), given[4]] == [principal_of(caller), ZeroDivisionError, "new"]
+        assert store.read(accounts.get, USER, renamed["id"])["name"] == "new"
+    assert store.read(get_ends, USER, account) == [(target.session["id"], "owner")] * others
+    assert live_ids(store, USER, account) == ids_of(*((caller, spared) if others else (caller, spared, target)))
+
+
+def test_what_is_asked_for_once_the_database_is_closed_fails(store: Store) -> None:
+    account = add(store, USER)
+
+    async def ask_after() -> list[Any]:
+        await store.database.close()
+        writes = [store.database.write(_rename, account, "never") for _ in range(40)]
+        return await asyncio.gather(*writes, return_exceptions=True)
+
+    assert {type(one) for one in store.run(ask_after())} == {RuntimeError}
