@@ -15,7 +15,7 @@ from handlers.application import Application
 from handlers.base import Refusal, read_bearer, write_date
 from handlers.requests import make_id
 from handlers.sessions import SessionEndHandler, SessionListHandler
-from models import clock, principals, sessions
+from models import clock, ends, principals
 from models.database import DatabaseUnavailable
 from models.origins import make_origin
 from models.principals import Principal
@@ -132,8 +132,8 @@ class DirectDelegate(httputil.HTTPMessageDelegate):
             return False
         # Of who ends a session its address is kept, and not its device.
         origin = make_origin(cast(Any, self._connection).context.remote_ip, "", parts.places)
-        end = sessions.End(claims, int(ended[2]), origin, clock.now())
-        written = parts.database.write_gathered(sessions.end_own, end)
+        end = ends.End(claims, int(ended[2]), origin, clock.now())
+        written = parts.database.write_gathered(ends.end_own, end)
         if written is None:
             return False
         self._application.tasks.add(written)

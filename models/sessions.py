@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
-    BindParameter,
     Boolean,
     ColumnElement,
     Connection,
@@ -29,7 +27,6 @@ from sqlalchemy import (
     type_coerce,
     update,
 )
-from sqlalchemy.sql import visitors
 from sqlalchemy.sql.dml import ReturningInsert
 
 from models import clock, events, known_devices
@@ -37,7 +34,7 @@ from models.announcements import Announcement
 from models.database import Database, Statement
 from models.events import Cause, Type
 from models.origins import Origin
-from models.principals import NOW, Principal, cut_at, has_limits_of_staff, is_live, is_proven, proof, proofs, proving
+from models.principals import NOW, Principal, cut_at, has_limits_of_staff, is_live, is_proven, proof, proving
 from models.schema import EVENTS, KINDS, UTC, Kind, Role, Row
 from models.settings import Limits, SessionSettings
 from models.tokens import Claims
@@ -241,56 +238,6 @@ def end(
     return end_where(db, kind, wanted, values, None, now, by=principal, origin=origin) == 1
 
 
-@dataclass(frozen=True, slots=True)
-class End:
-    """A session that its owner asks to end: whoever `claims` speak of, which are checked, and have a `sid`."""
-
-    claims: Claims
-    session_id: int
-    origin: Origin
-    at: datetime
-
-
-def end_own(db: Connection, asked: Sequence[End]) -> Sequence[Principal | None]:
-    """End what each asks to end, and say who that was; None where it is not its own, or another of them was first.
-
-    For SQLite: together they take half of what they take one by one.
-    """
-    ended_by: list[Principal | None] = [None] * len(asked)
-    now = clock.to_microseconds(max(end.at for end in asked))
-    for kind in dict.fromkeys(end.claims.kind for end in asked):
-        wanted = [
-            (number, end.claims.sid, end.claims.account_id, end.session_id)
-            for number, end in enumerate(asked)
-            if end.claims.kind is kind
-        ]
-        proving, moving, deleting = _ending_own(kind)
-        made: dict[int, dict[str, Any]] = {}
-        [[found]] = proving.run(db, {"asked": json.dumps(wanted), "now": now})
-        for number, calling, role, session_id, device in json.loads(found):
-            # Nothing is ended twice, and whoever was ended by another of them ends nothing.
-            if session_id in made or calling in made:
-                continue
-            end = asked[number]
-            by = ended_by[number] = Principal(kind, end.claims.account_id, calling, role)
-            made[session_id] = events.make(
-                kind,
-                by.account_id,
-                Type.ENDED,
-                end.at,
-                session_id=session_id,
-                device=device,
-                cause=_who(by, kind, by.account_id, session_id),
-                by=by,
-                origin=end.origin,
-            )
-        if made:
-            moving.run(db, {"ids": json.dumps([event["account_id"] for event in made.values()])})
-            deleting.run(db, {"ids": json.dumps(list(made))})
-            events.append(db, *made.values())
-    return ended_by
-
-
 def newest(db: Connection, kinds: Sequence[Kind], now: datetime) -> datetime:
     """The time by which every session of `kinds` was started: now, or later where another server's clock is ahead."""
     for kind in kinds:
@@ -390,7 +337,7 @@ def end_where(
             now,
             session_id=session_id,
             device=device,
-            cause=cause or _who(by, kind, account_id, session_id),
+            cause=cause or why(by, kind, account_id, session_id),
             by=by,
             origin=origin,
             reason=reason,
@@ -645,7 +592,8 @@ def see(db: Connection, kind: Kind, seen: Mapping[int, datetime], settings: Sess
     _seeing(kind).run(db, *values)
 
 
-def _who(by: Principal | None, kind: Kind, account_id: int, session_id: int) -> Cause:
+def why(by: Principal | None, kind: Kind, account_id: int, session_id: int) -> Cause:
+    """The cause of an end that somebody asked for: its owner, from this session or another, or staff."""
     if by is None or by.kind is not kind or by.account_id != account_id:
         return Cause.STAFF
     return Cause.SIGNED_OUT if by.session_id == session_id else Cause.OWNER
@@ -750,35 +698,6 @@ def _among(kind: Kind) -> ColumnElement[bool]:
     """Up to MOST_AT_ONCE sessions, by the ids that `_number` gives."""
     row = kind.sessions.c.id
     return row.in_([bindparam(f"id{number}", type_=row.type) for number in range(MOST_AT_ONCE)])
-
-
-@cache
-def _ending_own(kind: Kind) -> tuple[Statement, Statement, Statement]:
-    """Of the ends that many ask for, those that each may, with who asks; moves their accounts; deletes them.
-
-    Asked and answered in JSON: between a row and the next another thread would compute.
-    """
-    accounts, sessions = kind.accounts.c, kind.sessions.c
-    asked = func.json_each(bindparam("asked")).table_valued("value")
-    number, sid, account_id, wanted = (func.json_extract(asked.c.value, f"$[{place}]") for place in range(4))
-    calling = (
-        proofs(kind, and_(sessions.sid == sid, sessions.account_id == account_id))
-        .add_columns(sessions.account_id, number.label("number"), wanted.label("wanted"))
-        .subquery("asking")
-    ).c
-
-    def put(element: Any, **_: Any) -> Any:
-        """The caller's column, where a statement for one has its value."""
-        columns = {"caller": calling.account_id, "calling": calling.id}
-        return columns.get(element.key) if isinstance(element, BindParameter) else None
-
-    found = func.json_array(calling.number, calling.id, calling.role, sessions.id, sessions.device)
-    proving = select(func.json_group_array(found)).where(
-        sessions.id == calling.wanted, visitors.replacement_traverse(endable_by(kind, "", kind), {}, put)
-    )
-    among = select(func.json_each(bindparam("ids")).table_valued("value").c.value)
-    moving = update(kind.accounts).where(accounts.id.in_(among)).values(revision=accounts.revision + 1)
-    return Statement(proving), Statement(moving), Statement(delete(kind.sessions).where(sessions.id.in_(among)))
 
 
 @cache

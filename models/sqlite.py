@@ -18,7 +18,7 @@ from urllib.parse import quote
 from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine, event, make_url
 from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 
-from models import migrating
+from models import ends, migrating
 from models.database import (
     A,
     Database,
@@ -120,6 +120,8 @@ class SQLiteDatabase(Database):
         self._read_driver = _driver(self._reading)
         self._write_driver = _driver(self._writing)
         self._read_driver.execute("PRAGMA query_only=ON")
+        for text in ends.SETUP:
+            self._write_driver.execute(text)
         self._scans = ThreadPoolExecutor(SCANS, thread_name_prefix="scan")
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
         self._waiting: deque[_Write] = deque()

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, update
 
-from models import accounts, sessions
+from models import accounts, ends, sessions
+from models.ends import End
 from models.events import Cause
 from models.schema import CLIENT, USER, Kind
-from models.sessions import End, Started
+from models.sessions import Started
 from tests.models.test_sessions import (
     NOW,
     ORIGIN,
@@ -50,7 +51,7 @@ def end_all(store: Store, *asked: End) -> list[Any]:
     """Who ended what, all asked for at once."""
 
     async def gather() -> list[Any]:
-        waiting = [store.database.write_gathered(sessions.end_own, end) for end in asked]
+        waiting = [store.database.write_gathered(ends.end_own, end) for end in asked]
         return await asyncio.gather(*filter(None, waiting))
 
     given: list[Any] = store.run(gather())
@@ -195,7 +196,7 @@ def test_more_than_one_commit_holds_are_all_ended(store: Store) -> None:
 
 
 def _fail(db: Connection, asked: Sequence[End]) -> Sequence[None]:
-    sessions.end_own(db, asked)
+    ends.end_own(db, asked)
     raise ZeroDivisionError
 
 
@@ -211,7 +212,7 @@ def test_those_that_fail_together_take_no_other_of_their_commit_along(store: Sto
             one
             for _ in range(others)
             for one in (
-                database.write_gathered(sessions.end_own, ask(caller, target.session["id"])),
+                database.write_gathered(ends.end_own, ask(caller, target.session["id"])),
                 asyncio.ensure_future(database.write(_rename_and_divide, renamed, "never")),
                 asyncio.ensure_future(database.write(_rename, renamed, "new")),
             )
