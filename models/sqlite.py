@@ -39,6 +39,11 @@ MOST_IN_A_COMMIT = 32
 LOOK_SECONDS = 0.04
 # Threads, each with a connection, for what takes longer than the loop should wait.
 SCANS = 2
+# Pages of the log, 64 MB: at so many it is written back to its end, and begins anew.
+LONG_LOG = 16_000
+# Rows that are changed before it is written back: many, as a page that was changed twice is written once; few where it
+# is nearly long, so that little is left.
+MANY_IN_LOG, FEW_IN_LOG = 500, 100
 PRAGMAS = (
     f"busy_timeout={BUSY_MILLISECONDS}",
     "journal_mode=WAL",
@@ -46,11 +51,9 @@ PRAGMAS = (
     "foreign_keys=ON",
     # A write's savepoint keeps what its pages were, in a file that would be made for each.
     "temp_store=MEMORY",
-    # Whoever writes waits for it: only where there is more in the log than another thread wrote back meanwhile.
-    "wal_autocheckpoint=16000",
+    # Whoever writes waits for it: only where the log has become long, and for what another thread left of it.
+    f"wal_autocheckpoint={LONG_LOG}",
 )
-# Rows that were changed since the log was written back to the file: some 250 pages of it.
-MOST_IN_LOG = 100
 # Whoever computes lets another thread go on after so many seconds: the one that writes is done with little at a time.
 SWITCH_SECONDS = 0.0005
 # What the driver raises where it can't ask, or where what it reads is damaged.
@@ -335,10 +338,11 @@ class _Log:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="log")
         self._running: Future[None] | None = None
         self._changes = 0
+        self._most = MANY_IN_LOG
 
     def write_back(self, changes: int) -> None:
-        """Begin to, where more than MOST_IN_LOG of the `changes` so far came since."""
-        if changes - self._changes > MOST_IN_LOG and (self._running is None or self._running.done()):
+        """Begin to, where many of the `changes` so far came since the last time."""
+        if changes - self._changes > self._most and (self._running is None or self._running.done()):
             self._changes = changes
             self._running = self._thread.submit(self._run)
 
@@ -351,7 +355,8 @@ class _Log:
         # What can't be written back now is with what comes next; a file that is damaged is noted by who reads it.
         with contextlib.suppress(*DAMAGED):
             # Passive: it waits for nobody, and nobody for it.
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            [(_, pages, _)] = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            self._most = FEW_IN_LOG if pages > LONG_LOG * 3 // 4 else MANY_IN_LOG
 
 
 def _answer(writes: list[_Write]) -> None:
