@@ -109,7 +109,7 @@ class Application(web.Application):
         self.streams: set[Stream] = set()
         # How many of them there may be: whoever takes the connections may say less.
         self.most_streams = sys.maxsize
-        # What answers without a handler; held here, or it could vanish before it ends.
+        # What will be answered without a handler: whoever stops the server waits for it.
         self.tasks: set[asyncio.Future[Any]] = set()
         # Since when each request is answered that is not answered yet; the oldest first.
         self.running: dict[Running, float] = {}

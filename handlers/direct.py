@@ -9,6 +9,7 @@ from collections.abc import Awaitable
 from functools import partial
 from typing import Any, NamedTuple, cast
 
+import structlog
 from tornado import httputil, web
 
 from handlers.application import Application
@@ -20,6 +21,8 @@ from models.database import DatabaseUnavailable
 from models.origins import make_origin
 from models.principals import Principal
 from models.tokens import Claims, InvalidToken
+
+log = structlog.get_logger("handlers")
 
 SESSIONS = "/sessions/session-"
 END = re.compile(r"/sessions/session-(user|client)-d/([0-9]{1,18})/")
@@ -133,6 +136,7 @@ class DirectDelegate(httputil.HTTPMessageDelegate):
         # Of who ends a session its address is kept, and not its device.
         origin = make_origin(cast(Any, self._connection).context.remote_ip, "", parts.places)
         end = ends.End(claims, int(ended[2]), origin, clock.now())
+        # Who asks is proved where it is done, and not twice: so whoever was ended waits for his refusal.
         written = parts.database.write_gathered(ends.end_own, end)
         if written is None:
             return False
@@ -142,8 +146,11 @@ class DirectDelegate(httputil.HTTPMessageDelegate):
         return True
 
     def _finish_end(self, asked: Asked, written: asyncio.Future[Principal | None]) -> None:
-        # Where nothing was written the handler may be luckier, and tells what is wrong where it is not.
-        if written.cancelled() or written.exception() or not (by := written.result()):
+        error = written.exception()
+        if error and not isinstance(error, DatabaseUnavailable):
+            log.error("sessions were not ended together", exc_info=error)
+        if error or not (by := written.result()):
+            # The handler may be luckier, and tells what is wrong where it is not.
             self._hand_on(asked)
             return
         self._application.parts.activity.note(by, asked.now)

@@ -56,7 +56,10 @@ class End:
 
 
 def end_own(db: Connection, asked: Sequence[End]) -> Sequence[Principal | None]:
-    """End what each asks to end, and say who that was; None where it is not its own, or another of them was first."""
+    """End what each asks to end, and say who that was.
+
+    None where it may do nothing, or not that; where the session has ended; or where another of them was before it.
+    """
     ended_by: list[Principal | None] = [None] * len(asked)
     now = clock.to_microseconds(max(end.at for end in asked))
     for kind in dict.fromkeys(end.claims.kind for end in asked):

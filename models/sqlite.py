@@ -1,4 +1,4 @@
-"""SQLite: queries run where they are called, in microseconds; what waits for the disk waits on a thread."""
+"""SQLite: reads run where they are called, in microseconds; writes, which wait for the disk, run on a thread."""
 
 from __future__ import annotations
 
@@ -53,6 +53,8 @@ PRAGMAS = (
     "temp_store=MEMORY",
     # Whoever writes waits for it: only where the log has become long, and for what another thread left of it.
     f"wal_autocheckpoint={LONG_LOG}",
+    # What it was longer than that is given back when it begins anew; a long read puts that off.
+    f"journal_size_limit={LONG_LOG * 4096}",
 )
 # Whoever computes lets another thread go on after so many seconds: the one that writes is done with little at a time.
 SWITCH_SECONDS = 0.0005
@@ -120,16 +122,16 @@ class SQLiteDatabase(Database):
         with _told_apart():
             self._reading = self._engine.connect()
             self._writing = self._engine.connect()
-        self._read_driver = _driver(self._reading)
-        self._write_driver = _driver(self._writing)
-        self._read_driver.execute("PRAGMA query_only=ON")
-        for text in ends.SETUP:
-            self._write_driver.execute(text)
+            self._read_driver = _driver(self._reading)
+            self._write_driver = _driver(self._writing)
+            self._read_driver.execute("PRAGMA query_only=ON")
+            for text in ends.SETUP:
+                self._write_driver.execute(text)
+            self._log = _Log(self._connect())
         self._scans = ThreadPoolExecutor(SCANS, thread_name_prefix="scan")
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
         self._waiting: deque[_Write] = deque()
         self._writes: asyncio.Task[None] | None = None
-        self._log = _Log(self._connect())
         self._told: int | None = None
         sys.setswitchinterval(SWITCH_SECONDS)
 
@@ -174,11 +176,13 @@ class SQLiteDatabase(Database):
     async def follow(self, tell: Callable[[Happened], None], heard: Callable[[], object]) -> None:
         with self._told_apart():
             if self._is_damaged:
-                await asyncio.get_running_loop().run_in_executor(self._scans, self._look_for_damage)
-                for driver in (self._read_driver, self._write_driver):
-                    # What they hold in memory was read while the file was damaged.
-                    driver.execute("PRAGMA shrink_memory")
+                loop = asyncio.get_running_loop()
+                is_whole = await loop.run_in_executor(self._scans, self._is_whole)
+                # What they hold in memory was read while the file was damaged.
+                self._read_driver.execute("PRAGMA shrink_memory")
+                await loop.run_in_executor(self._disk, self._write_driver.execute, "PRAGMA shrink_memory")
                 self._scanning.dispose()
+                self._is_damaged = not is_whole
             self._look_for_file()
             if self._told is None:
                 self._told = self._read_driver.execute(_NEWEST_EVENT).fetchone()[0]
@@ -216,15 +220,19 @@ class SQLiteDatabase(Database):
     async def _write_all(self) -> None:
         """Write what waits, and what comes meanwhile, until nothing does."""
         loop = asyncio.get_running_loop()
-        while self._waiting:
-            try:
-                await loop.run_in_executor(self._disk, self._write_waiting, loop)
-            except RuntimeError as error:
-                # Closed: nothing is written any more.
-                for write in self._take_waiting():
-                    write.error = error
-                    write.answer()
-        self._writes = None
+        try:
+            while self._waiting:
+                try:
+                    writing = loop.run_in_executor(self._disk, self._write_waiting, loop)
+                except RuntimeError as error:
+                    # Closed: nothing is written any more.
+                    for write in self._take_waiting():
+                        write.error = DatabaseUnavailable(str(error))
+                        write.answer()
+                else:
+                    await writing
+        finally:
+            self._writes = None
 
     def _write_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
         while self._waiting:
@@ -292,10 +300,11 @@ class SQLiteDatabase(Database):
         if type(error) in DAMAGED:
             self._is_damaged = True
 
-    def _look_for_damage(self) -> None:
-        """Read all of the file, on a connection that holds nothing of it yet, to see whether it is whole again."""
+    def _is_whole(self) -> bool:
+        """Whether all of the file can be read, on a connection that holds nothing of it yet."""
         with _told_apart(), self._engine.connect() as connection:
-            self._is_damaged = _driver(connection).execute("PRAGMA quick_check(1)").fetchone() != ("ok",)
+            found: tuple[str] = _driver(connection).execute("PRAGMA quick_check(1)").fetchone()
+            return found == ("ok",)
 
     @contextlib.contextmanager
     def _told_apart(self) -> Iterator[None]:
@@ -310,7 +319,7 @@ class SQLiteDatabase(Database):
         return [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_IN_A_COMMIT))]
 
     def _run(self, query: QueryOfMany[Any, Any], writes: list[_Write], *, is_alone: bool) -> None:
-        """Run what is asked of one query; in a savepoint, so that one that fails takes no other along."""
+        """Run what is asked of one query; beside others in a savepoint, so that one that fails takes none along."""
         execute = self._write_driver.execute
         if not is_alone:
             execute("SAVEPOINT write")
@@ -323,6 +332,8 @@ class SQLiteDatabase(Database):
                 write.error = error
             execute("ROLLBACK" if is_alone else "ROLLBACK TO write")
         else:
+            if not self._write_driver.in_transaction:
+                raise DatabaseUnavailable("what was written was taken back")
             for write, result in zip(writes, results, strict=True):
                 write.result = result
         if not is_alone:
@@ -344,7 +355,9 @@ class _Log:
         """Begin to, where many of the `changes` so far came since the last time."""
         if changes - self._changes > self._most and (self._running is None or self._running.done()):
             self._changes = changes
-            self._running = self._thread.submit(self._run)
+            # Where there can be no other thread, whoever writes does it once the log is long.
+            with contextlib.suppress(RuntimeError):
+                self._running = self._thread.submit(self._run)
 
     def close(self) -> None:
         """Finish what was begun."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,9 +13,10 @@ import pytest
 from sqlalchemy import Connection, update
 
 from models import accounts, ends, sessions
+from models.database import DatabaseUnavailable
 from models.ends import End
 from models.events import Cause
-from models.schema import CLIENT, USER, Kind
+from models.schema import CLIENT, USER, Kind, Row
 from models.sessions import Started
 from tests.models.test_sessions import (
     NOW,
@@ -237,4 +240,25 @@ def test_what_is_asked_for_once_the_database_is_closed_fails(store: Store) -> No
         writes = [store.database.write(_rename, account, "never") for _ in range(40)]
         return await asyncio.gather(*writes, return_exceptions=True)
 
-    assert {type(one) for one in store.run(ask_after())} == {RuntimeError}
+    assert {type(one) for one in store.run(ask_after())} == {DatabaseUnavailable}
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_what_the_database_took_back_is_answered_to_nobody(store: Store, others: int) -> None:
+    lost, *beside = (add(store, USER) for _ in range(1 + others))
+
+    def lose(db: Connection, row: Row) -> str:
+        _rename(db, row, "never")
+        with contextlib.suppress(sqlite3.IntegrityError):
+            # As it does of itself where the disk is full.
+            db.connection.cursor().execute("INSERT OR ROLLBACK INTO cutoffs SELECT * FROM cutoffs")
+        return "done"
+
+    async def gather() -> list[Any]:
+        writes = [store.database.write(lose, lost)]
+        writes += [store.database.write(_rename, row, "never") for row in beside]
+        return await asyncio.gather(*writes, return_exceptions=True)
+
+    assert {type(one) for one in store.run(gather())} == {DatabaseUnavailable}
+    assert {store.read(accounts.get, USER, row["id"])["name"] for row in (lost, *beside)} == {""}
+    assert store.write(_rename, lost, "new") == "new"
