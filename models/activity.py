@@ -12,7 +12,7 @@ from models.schema import KINDS
 from models.settings import SessionSettings
 
 # Others wait while a batch is written.
-MOST_IN_A_BATCH = 25
+MOST_IN_A_BATCH = 50
 
 
 class Activity:
