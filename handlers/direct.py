@@ -20,7 +20,7 @@ from models import clock, ends, principals
 from models.database import DatabaseUnavailable
 from models.origins import make_origin
 from models.principals import Principal
-from models.tokens import Claims, InvalidToken
+from models.tokens import InvalidToken
 
 log = structlog.get_logger("handlers")
 
@@ -114,7 +114,7 @@ class DirectDelegate(httputil.HTTPMessageDelegate):
         own = f"{SESSIONS}{claims.kind.name}-l/"
         if kept is None or asked.line.path not in (own, f"{own}{claims.account_id}/"):
             return False
-        proved = self._prove(claims, asked.now)
+        proved = principals.prove_now(parts.database, claims, asked.now) if claims.sid else None
         if proved is None or proved[1] != kept.revision or asked.now >= kept.until:
             return False
         parts.activity.note(proved[0], asked.now)
@@ -157,9 +157,6 @@ class DirectDelegate(httputil.HTTPMessageDelegate):
         headers = self._make_headers(asked.at)
         del headers["Content-Type"]
         self._answer(asked, SessionEndHandler, NO_CONTENT, headers)
-
-    def _prove(self, claims: Claims, now: int) -> tuple[Principal, int] | None:
-        return principals.prove_now(self._application.parts.database, claims, now) if claims.sid else None
 
     def _answer(
         self,

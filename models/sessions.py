@@ -1,4 +1,4 @@
-"""Live sessions: who may see and end them, and every query over them."""
+"""Live sessions: who may see and end them, and every query over them but `ends`, which asks here who may."""
 
 from __future__ import annotations
 

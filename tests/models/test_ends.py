@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, Table, update
 
 from models import accounts, ends, sessions
 from models.database import DatabaseUnavailable
@@ -24,16 +24,16 @@ from tests.models.test_sessions import (
     SECOND,
     SETTINGS,
     Store,
-    _cut,
-    _rename,
-    _rename_and_divide,
     add,
     claims_of,
+    cut,
     get_ends,
     ids_of,
     live_ids,
     open_store,
     principal_of,
+    rename,
+    rename_and_divide,
     start,
 )
 
@@ -110,20 +110,23 @@ def test_of_two_who_end_each_other_one_does(store: Store) -> None:
     assert live_ids(store, USER, account) == ids_of(first)
 
 
+def _set(store: Store, table: Table, row: Row, **values: Any) -> None:
+    def change(db: Connection) -> None:
+        db.execute(update(table).where(table.c.id == row["id"]).values(values))
+
+    store.write(change)
+
+
 def _cut_off(store: Store, kind: Kind, started: Started) -> None:
-    store.write(_cut, kind, started.session["created_at"])
+    store.write(cut, kind, started.session["created_at"])
 
 
 def _disable(store: Store, kind: Kind, started: Started) -> None:
-    table = kind.accounts
-    mine = table.c.id == started.account["id"]
-    store.write(lambda db: db.execute(update(table).where(mine).values(disabled_at=NOW)) and None)
+    _set(store, kind.accounts, started.account, disabled_at=NOW)
 
 
 def _unconfirm(store: Store, kind: Kind, started: Started) -> None:
-    table = kind.accounts
-    mine = table.c.id == started.account["id"]
-    store.write(lambda db: db.execute(update(table).where(mine).values(confirmed_by_staff_at=None)) and None)
+    _set(store, kind.accounts, started.account, confirmed_by_staff_at=None)
 
 
 def _end(store: Store, kind: Kind, started: Started) -> None:
@@ -131,9 +134,7 @@ def _end(store: Store, kind: Kind, started: Started) -> None:
 
 
 def _expire(store: Store, kind: Kind, started: Started) -> None:
-    table = kind.sessions
-    mine = table.c.id == started.session["id"]
-    store.write(lambda db: db.execute(update(table).where(mine).values(expires_at=NOW)) and None)
+    _set(store, kind.sessions, started.session, expires_at=NOW)
 
 
 @pytest.mark.parametrize("kind", [USER, CLIENT], ids=["user", "client"])
@@ -203,33 +204,33 @@ def _fail(db: Connection, asked: Sequence[End]) -> Sequence[None]:
     raise ZeroDivisionError
 
 
-@pytest.mark.parametrize("others", [0, 1])
-def test_those_that_fail_together_take_no_other_of_their_commit_along(store: Store, others: int) -> None:
+@pytest.mark.parametrize("is_alone", [True, False], ids=["alone", "beside others"])
+def test_those_that_fail_together_take_no_other_of_their_commit_along(store: Store, is_alone: bool) -> None:
     account, renamed = add(store, USER), add(store, USER)
     caller, spared, target = (start(store, USER, account) for _ in range(3))
 
     async def gather() -> list[Any]:
         database = store.database
         waiting: list[Any] = [database.write_gathered(_fail, ask(caller, spared.session["id"])) for _ in range(2)]
-        waiting += [
-            one
-            for _ in range(others)
-            for one in (
+        if not is_alone:
+            waiting += [
                 database.write_gathered(ends.end_own, ask(caller, target.session["id"])),
-                asyncio.ensure_future(database.write(_rename_and_divide, renamed, "never")),
-                asyncio.ensure_future(database.write(_rename, renamed, "new")),
-            )
-        ]
+                asyncio.ensure_future(database.write(rename_and_divide, renamed, "never")),
+                asyncio.ensure_future(database.write(rename, renamed, "new")),
+            ]
         return await asyncio.gather(*waiting, return_exceptions=True)
 
-    given = store.run(gather())
+    first, second, *others = store.run(gather())
 
-    assert [type(one) for one in given[:2]] == [ZeroDivisionError] * 2
-    if others:
-        assert [given[2], type(given[3]), given[4]] == [principal_of(caller), ZeroDivisionError, "new"]
+    assert [type(first), type(second)] == [ZeroDivisionError] * 2
+    if is_alone:
+        assert store.read(get_ends, USER, account) == []
+        assert live_ids(store, USER, account) == ids_of(caller, spared, target)
+    else:
+        assert [others[0], type(others[1]), others[2]] == [principal_of(caller), ZeroDivisionError, "new"]
         assert store.read(accounts.get, USER, renamed["id"])["name"] == "new"
-    assert store.read(get_ends, USER, account) == [(target.session["id"], "owner")] * others
-    assert live_ids(store, USER, account) == ids_of(*((caller, spared) if others else (caller, spared, target)))
+        assert store.read(get_ends, USER, account) == [(target.session["id"], "owner")]
+        assert live_ids(store, USER, account) == ids_of(caller, spared)
 
 
 def test_what_is_asked_for_once_the_database_is_closed_fails(store: Store) -> None:
@@ -237,7 +238,7 @@ def test_what_is_asked_for_once_the_database_is_closed_fails(store: Store) -> No
 
     async def ask_after() -> list[Any]:
         await store.database.close()
-        writes = [store.database.write(_rename, account, "never") for _ in range(40)]
+        writes = [store.database.write(rename, account, "never") for _ in range(40)]
         return await asyncio.gather(*writes, return_exceptions=True)
 
     assert {type(one) for one in store.run(ask_after())} == {DatabaseUnavailable}
@@ -248,7 +249,7 @@ def test_what_the_database_took_back_is_answered_to_nobody(store: Store, others:
     lost, *beside = (add(store, USER) for _ in range(1 + others))
 
     def lose(db: Connection, row: Row) -> str:
-        _rename(db, row, "never")
+        rename(db, row, "never")
         with contextlib.suppress(sqlite3.IntegrityError):
             # As it does of itself where the disk is full.
             db.connection.cursor().execute("INSERT OR ROLLBACK INTO cutoffs SELECT * FROM cutoffs")
@@ -256,9 +257,9 @@ def test_what_the_database_took_back_is_answered_to_nobody(store: Store, others:
 
     async def gather() -> list[Any]:
         writes = [store.database.write(lose, lost)]
-        writes += [store.database.write(_rename, row, "never") for row in beside]
+        writes += [store.database.write(rename, row, "never") for row in beside]
         return await asyncio.gather(*writes, return_exceptions=True)
 
     assert {type(one) for one in store.run(gather())} == {DatabaseUnavailable}
     assert {store.read(accounts.get, USER, row["id"])["name"] for row in (lost, *beside)} == {""}
-    assert store.write(_rename, lost, "new") == "new"
+    assert store.write(rename, lost, "new") == "new"

@@ -204,7 +204,7 @@ def test_whoever_signs_in_after_an_emergency_is_let_in_though_a_clock_was_ahead(
             pass
         assert not is_let_in(again)
     finally:
-        store.write(_cut, kind, clock.EPOCH)
+        store.write(cut, kind, clock.EPOCH)
 
 
 def test_nobody_is_seen_before_he_signed_in_whatever_the_clock_says(store: Store, kind: Kind, account: Row) -> None:
@@ -780,11 +780,11 @@ def _end_by(store: Store, kind: Kind, account: Row, session: Started, cause: Cau
             )
         case Cause.EMERGENCY:
             store.write(sessions.end_one, kind, other.session["id"], Cause.OWNER, now)
-            store.write(_cut, kind, session.session["created_at"])
+            store.write(cut, kind, session.session["created_at"])
             while store.write(sessions.sweep_cut, kind, now):
                 pass
             # Others' sessions of this database go on.
-            store.write(_cut, kind, clock.EPOCH)
+            store.write(cut, kind, clock.EPOCH)
         case Cause.PASSWORD:
             assert store.write(accounts.change_password, principal_of(other), HASH, "another", ORIGIN, now)
         case Cause.THEFT:
@@ -795,7 +795,7 @@ def _end_by(store: Store, kind: Kind, account: Row, session: Started, cause: Cau
                 pass
 
 
-def _cut(db: Connection, kind: Kind, at: datetime) -> None:
+def cut(db: Connection, kind: Kind, at: datetime) -> None:
     db.execute(update(CUTOFFS).where(CUTOFFS.c.kind == kind.name).values(at=at))
 
 
@@ -817,11 +817,11 @@ def test_the_emergency_is_why_a_session_ended_before_its_row_is_swept_too(
     claims = replace(claims_of(session), session_id=session.session["id"])
 
     assert store.read(sessions.why_ended, claims) is None
-    store.write(_cut, kind, NOW)
+    store.write(cut, kind, NOW)
     assert store.read(sessions.why_ended, claims) == Cause.EMERGENCY
     while store.write(sessions.sweep_cut, kind, NOW):
         pass
-    store.write(_cut, kind, clock.EPOCH)
+    store.write(cut, kind, clock.EPOCH)
     assert store.read(sessions.why_ended, claims) == Cause.EMERGENCY
 
 
@@ -880,19 +880,19 @@ def test_what_ends_in_a_transaction_that_fails_has_not_ended(store: Store, kind:
 # Sharing a commit.
 
 
-def _rename(db: Connection, account: Row, name: str) -> str:
+def rename(db: Connection, account: Row, name: str) -> str:
     table = USER.accounts
     db.execute(update(table).where(table.c.id == account["id"]).values(name=name))
     return name
 
 
-def _rename_and_divide(db: Connection, account: Row, name: str) -> None:
-    _rename(db, account, name)
+def rename_and_divide(db: Connection, account: Row, name: str) -> None:
+    rename(db, account, name)
     raise ZeroDivisionError
 
 
-def _rename_and_break_a_rule(db: Connection, account: Row, name: str) -> None:
-    _rename(db, account, name)
+def rename_and_break_a_rule(db: Connection, account: Row, name: str) -> None:
+    rename(db, account, name)
     db.execute(insert(USER.sessions).values(account_id=account["id"]))
 
 
@@ -932,11 +932,11 @@ def test_a_query_that_fails_takes_no_other_of_its_commit_along(store: Store) -> 
         _write_all(
             store.database,
             [
-                (_rename, first, "first"),
-                (_rename_and_divide, dividing, "never"),
-                (_rename, second, "second"),
-                (_rename_and_break_a_rule, breaking, "never"),
-                (_rename, third, "third"),
+                (rename, first, "first"),
+                (rename_and_divide, dividing, "never"),
+                (rename, second, "second"),
+                (rename_and_break_a_rule, breaking, "never"),
+                (rename, third, "third"),
             ],
         )
     )
@@ -961,7 +961,7 @@ def test_who_waits_no_longer_takes_no_other_along(store: Store) -> None:
     rows = [add(store, USER) for _ in range(3)]
 
     async def write() -> list[Any]:
-        tasks = [asyncio.create_task(store.database.write(_rename, row, "new")) for row in rows]
+        tasks = [asyncio.create_task(store.database.write(rename, row, "new")) for row in rows]
         await asyncio.sleep(0)
         tasks[1].cancel()
         return await asyncio.gather(*tasks, return_exceptions=True)
