@@ -137,7 +137,7 @@ class DirectDelegate(httputil.HTTPMessageDelegate):
         origin = make_origin(cast(Any, self._connection).context.remote_ip, "", parts.places)
         end = ends.End(claims, int(ended[2]), origin, clock.now())
         # Who asks is proved where it is done, and not twice: so whoever was ended waits for his refusal.
-        written = parts.database.write_gathered(ends.end_own, end)
+        written = parts.database.write_gathered(ends.END_OWN[claims.kind.name], end)
         if written is None:
             return False
         self._application.tasks.add(written)

@@ -135,7 +135,7 @@ class Database(ABC):
         """What `query` gives, once all that it wrote is on disk; where it raises, nothing was written."""
 
     def write_gathered(self, query: QueryOfMany[A, T], asked: A) -> asyncio.Future[T] | None:
-        """As `write`, for a query that is given all that is asked of it while the disk is written to.
+        """As `write`, for a query of one statement that is given all that is asked of it while the disk is written to.
 
         None from a database that writes for many at once, where nobody waits for another.
         """

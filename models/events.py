@@ -8,7 +8,7 @@ from enum import StrEnum
 from functools import cache
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Table, bindparam, insert, select
+from sqlalchemy import BigInteger, Connection, bindparam, insert, select
 
 from models import clock
 from models.database import Statement
@@ -19,7 +19,7 @@ from models.schema import EVENTS, Kind, Row
 
 # So many are written by one statement.
 MOST_AT_ONCE = 32
-COLUMNS = [column for column in EVENTS.c if column.name not in ("id", "tx")]
+_COLUMNS = [column for column in EVENTS.c if column.name not in ("id", "tx")]
 
 
 class Type(StrEnum):
@@ -101,27 +101,27 @@ def make(
     }
 
 
-def append(db: Connection, *made: dict[str, Any], into: Table = EVENTS) -> None:
-    """Write events to the log, or to what writes them to it."""
+def append(db: Connection, *made: dict[str, Any]) -> None:
+    """Write events to the log."""
     for first in range(0, len(made), MOST_AT_ONCE):
         some = made[first : first + MOST_AT_ONCE]
-        statement, names = _appending(len(some), into)
-        values = [event[column.name] for event in some for column in COLUMNS]
+        statement, names = _appending(len(some))
+        values = [event[column.name] for event in some for column in _COLUMNS]
         statement.run(db, dict(zip(names, values, strict=True)))
 
 
 @cache
-def _appending(count: int, into: Table) -> tuple[Statement, list[str]]:
+def _appending(count: int) -> tuple[Statement, list[str]]:
     """Writes so many events, and what their values are called in it."""
     rows = [
         {
             column.name: bindparam(f"{column.name}{number}", type_=BigInteger() if column.name == "at" else column.type)
-            for column in COLUMNS
+            for column in _COLUMNS
         }
         for number in range(count)
     ]
     # Nobody asks for the ids: the log is only ever appended to.
-    return Statement(insert(into).inline().values(rows)), [value.key for row in rows for value in row.values()]
+    return Statement(insert(EVENTS).inline().values(rows)), [value.key for row in rows for value in row.values()]
 
 
 def list_own(

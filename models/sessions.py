@@ -337,7 +337,7 @@ def end_where(
             now,
             session_id=session_id,
             device=device,
-            cause=cause or why(by, kind, account_id, session_id),
+            cause=cause or _why(by, kind, account_id, session_id),
             by=by,
             origin=origin,
             reason=reason,
@@ -592,7 +592,7 @@ def see(db: Connection, kind: Kind, seen: Mapping[int, datetime], settings: Sess
     _seeing(kind).run(db, *values)
 
 
-def why(by: Principal | None, kind: Kind, account_id: int, session_id: int) -> Cause:
+def _why(by: Principal | None, kind: Kind, account_id: int, session_id: int) -> Cause:
     """The cause of an end that somebody asked for: its owner, from this session or another, or staff."""
     if by is None or by.kind is not kind or by.account_id != account_id:
         return Cause.STAFF

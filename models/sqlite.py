@@ -75,6 +75,8 @@ class _Write:
     query: QueryOfMany[Any, Any]
     asked: Any
     future: asyncio.Future[Any]
+    # Whether all that the query does is one statement: alone, that is a transaction by itself.
+    is_statement: bool
     result: Any = None
     error: Exception | None = None
 
@@ -164,10 +166,13 @@ class SQLiteDatabase(Database):
         def run(db: Connection, _: Sequence[None]) -> Sequence[T]:
             return [query(db, *args, **kwargs)]
 
-        return await self.write_gathered(run, None)
+        return await self._write(run, None, is_statement=False)
 
     def write_gathered(self, query: QueryOfMany[A, T], asked: A) -> asyncio.Future[T]:
-        write = _Write(query, asked, asyncio.get_running_loop().create_future())
+        return self._write(query, asked, is_statement=True)
+
+    def _write(self, query: QueryOfMany[A, T], asked: A, *, is_statement: bool) -> asyncio.Future[T]:
+        write = _Write(query, asked, asyncio.get_running_loop().create_future(), is_statement)
         self._waiting.append(write)
         if self._writes is None:
             self._writes = asyncio.create_task(self._write_all())
@@ -226,7 +231,7 @@ class SQLiteDatabase(Database):
                     writing = loop.run_in_executor(self._disk, self._write_waiting, loop)
                 except RuntimeError as error:
                     # Closed: nothing is written any more.
-                    for write in self._take_waiting():
+                    for write in self._take_waiting(len(self._waiting)):
                         write.error = DatabaseUnavailable(str(error))
                         write.answer()
                 else:
@@ -242,19 +247,28 @@ class SQLiteDatabase(Database):
                     self._check_gone()
                     self._commit(writes)
             except Exception as error:
-                writes = writes or self._take_waiting()
+                writes = writes or self._take_waiting(MOST_IN_A_COMMIT)
                 for write in writes:
                     write.error = write.error or error
             loop.call_soon_threadsafe(_answer, writes)
             self._log.write_back(self._write_driver.total_changes)
 
     def _commit(self, writes: list[_Write]) -> None:
-        """One transaction with what waits when the lock is had: so what came meanwhile is in it too."""
+        """One transaction with what waits when the lock is had: so what came meanwhile is in it too.
+
+        A statement alone is one without our saying so: in one go, where between its parts the thread would have to wait
+        for others.
+        """
+        writes += self._take_waiting(MOST_IN_A_COMMIT)
+        if writes[0].is_statement and all(write.query is writes[0].query for write in writes):
+            self._run_statement(writes)
+            self._look_for_file()
+            return
         execute = self._write_driver.execute
         execute("BEGIN IMMEDIATE")
         try:
             # All of them first: where one finds that the database is away, each is told.
-            writes += self._take_waiting()
+            writes += self._take_waiting(MOST_IN_A_COMMIT - len(writes))
             gathered: defaultdict[QueryOfMany[Any, Any], list[_Write]] = defaultdict(list)
             for write in writes:
                 gathered[write.query].append(write)
@@ -315,8 +329,14 @@ class SQLiteDatabase(Database):
                 self._note_damage(getattr(error, "orig", None) or error)
                 raise
 
-    def _take_waiting(self) -> list[_Write]:
-        return [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_IN_A_COMMIT))]
+    def _take_waiting(self, most: int) -> list[_Write]:
+        return [self._waiting.popleft() for _ in range(min(len(self._waiting), most))]
+
+    def _run_statement(self, writes: list[_Write]) -> None:
+        """Run what is asked of one query that is one statement, and commit it."""
+        results = writes[0].query(self._writing, [write.asked for write in writes])
+        for write, result in zip(writes, results, strict=True):
+            write.result = result
 
     def _run(self, query: QueryOfMany[Any, Any], writes: list[_Write], *, is_alone: bool) -> None:
         """Run what is asked of one query; beside others in a savepoint, so that one that fails takes none along."""

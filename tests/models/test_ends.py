@@ -10,13 +10,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Table, update
+from sqlalchemy import Connection, Table, select, update
 
 from models import accounts, ends, sessions
 from models.database import DatabaseUnavailable
 from models.ends import End
-from models.events import Cause
-from models.schema import CLIENT, USER, Kind, Row
+from models.events import Cause, Type
+from models.origins import Origin
+from models.schema import CLIENT, EVENTS, USER, Kind, Row
 from models.sessions import Started
 from tests.models.test_sessions import (
     NOW,
@@ -54,7 +55,7 @@ def end_all(store: Store, *asked: End) -> list[Any]:
     """Who ended what, all asked for at once."""
 
     async def gather() -> list[Any]:
-        waiting = [store.database.write_gathered(ends.end_own, end) for end in asked]
+        waiting = [store.database.write_gathered(ends.END_OWN[end.claims.kind.name], end) for end in asked]
         return await asyncio.gather(*filter(None, waiting))
 
     given: list[Any] = store.run(gather())
@@ -199,8 +200,32 @@ def test_more_than_one_commit_holds_are_all_ended(store: Store) -> None:
     assert sorted(store.read(get_ends, USER, account)) == [(one, "owner") for one in ids_of(*targets)]
 
 
-def _fail(db: Connection, asked: Sequence[End]) -> Sequence[None]:
-    ends.end_own(db, asked)
+@pytest.mark.parametrize("kind", [USER, CLIENT], ids=["user", "client"])
+@pytest.mark.parametrize("ip", ["203.0.113.7", "2001:db8::7", ""])
+def test_the_event_is_as_of_an_end_that_comes_alone(store: Store, kind: Kind, ip: str) -> None:
+    account, origin = add(store, kind), Origin(ip=ip, country="NO")
+    caller, *targets = (start(store, kind, account) for _ in range(3))
+    store.write(sessions.end, principal_of(caller), kind, targets[0].session["id"], origin, NOW)
+
+    by = principal_of(caller)
+    assert end_all(store, End(claims_of(caller), targets[1].session["id"], origin, NOW)) == [by]
+
+    alone, together = store.read(read_ended)
+    assert together == {**alone, "session_id": targets[1].session["id"]}
+
+
+def read_ended(db: Connection) -> list[dict[str, Any]]:
+    """The events of ends, oldest first, without their ids."""
+    found = select(EVENTS).where(EVENTS.c.type == Type.ENDED).order_by(EVENTS.c.id)
+    return [{name: row[name] for name in row if name != "id"} for row in db.execute(found).mappings()]
+
+
+def _fail(_: Connection, __: Sequence[End]) -> Sequence[None]:
+    raise ZeroDivisionError
+
+
+def _end_and_fail(db: Connection, asked: Sequence[End]) -> Sequence[None]:
+    ends.END_OWN["user"](db, asked)
     raise ZeroDivisionError
 
 
@@ -211,10 +236,11 @@ def test_those_that_fail_together_take_no_other_of_their_commit_along(store: Sto
 
     async def gather() -> list[Any]:
         database = store.database
-        waiting: list[Any] = [database.write_gathered(_fail, ask(caller, spared.session["id"])) for _ in range(2)]
+        query = _fail if is_alone else _end_and_fail
+        waiting: list[Any] = [database.write_gathered(query, ask(caller, spared.session["id"])) for _ in range(2)]
         if not is_alone:
             waiting += [
-                database.write_gathered(ends.end_own, ask(caller, target.session["id"])),
+                database.write_gathered(ends.END_OWN["user"], ask(caller, target.session["id"])),
                 asyncio.ensure_future(database.write(rename_and_divide, renamed, "never")),
                 asyncio.ensure_future(database.write(rename, renamed, "new")),
             ]
