@@ -90,7 +90,7 @@ class _Connections:
             except exc.DBAPIError as error:
                 if getattr(error.orig, "sqlstate", None) not in TRY_AGAIN or attempt == TRIES - 1:
                     raise _told_apart(error) from error
-            except (OSError, exc.TimeoutError) as error:
+            except (*AWAY, exc.TimeoutError) as error:
                 raise _told_apart(error) from error
         raise AssertionError("the last try returns or raises")
 
@@ -251,4 +251,6 @@ def _check_open(driver: Any, _record: object, _proxy: object) -> None:
 
 def _told_apart(error: Exception) -> Exception:
     reason = error.__cause__ or error
-    return DatabaseUnavailable(str(reason) or type(reason).__name__) if is_unavailable(error) else error
+    # The driver's own come from a connection that is lost while it is made; those of a query are SQLAlchemy's.
+    is_away = is_unavailable(error) or isinstance(error, AWAY)
+    return DatabaseUnavailable(str(reason) or type(reason).__name__) if is_away else error

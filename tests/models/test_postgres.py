@@ -10,9 +10,10 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import Connection, literal, select, text
+from sqlalchemy import Connection, Pool, event, literal, select, text
 
 from models.database import Database, DatabaseUnavailable, Statement
 from models.postgres import PostgresDatabase
@@ -137,3 +138,29 @@ def test_what_is_scanned_is_planned_for_its_values_and_what_comes_after_it_is_no
             await database.close()
 
     assert asyncio.run(run()) == ["force_custom_plan", "auto"]
+
+
+@pytest.fixture
+def losing() -> Iterator[None]:
+    """Each connection is lost once it is there, before it is set up."""
+
+    def lose(driver: Any, _record: object) -> None:
+        driver.driver_connection.terminate()
+
+    event.listen(Pool, "connect", lose)
+    yield
+    event.remove(Pool, "connect", lose)
+
+
+@pytest.mark.usefixtures("losing")
+@pytest.mark.parametrize("migrates", [False, True], ids=["asked", "migrated"])
+def test_a_server_that_is_lost_once_it_let_us_in_is_unavailable(postgres: str, migrates: bool) -> None:
+    async def ask() -> None:
+        database = PostgresDatabase(postgres, 1)
+        try:
+            await (database.migrate() if migrates else database.write(lambda db: db.scalar(select(literal(7)))))
+        finally:
+            await database.close()
+
+    with pytest.raises(DatabaseUnavailable, match="connection is closed"):
+        asyncio.run(ask())
