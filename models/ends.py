@@ -81,6 +81,11 @@ _ENDING = {
 }
 
 
+def make_setup() -> list[str]:
+    """What a connection of SQLite is told before it is asked for ends; for no other database it is worth making."""
+    return [one for kind in KINDS.values() for one in _make_setup(kind)]
+
+
 def _make_setup(kind: Kind) -> tuple[str, str, str]:
     ends, ended = f"{kind.name}_ends", f"{kind.name}_ended"
     # The names are our own.
@@ -97,9 +102,7 @@ def _make_setup(kind: Kind) -> tuple[str, str, str]:
         f"""
         CREATE TEMP TRIGGER end_{kind.name} INSTEAD OF INSERT ON {ends} BEGIN
             DELETE FROM {ended};
-            INSERT OR IGNORE INTO {ended}
-                (number, calling, role, account_id, session_id, device, at, ip, ip_key, country)
-                {_proving(kind)};
+            INSERT OR IGNORE INTO {ended} {_proving(kind)};
             DELETE FROM {ended} WHERE EXISTS (
                 SELECT 1 FROM {ended} AS earlier
                 WHERE earlier.session_id = {ended}.calling AND earlier.number < {ended}.number
@@ -118,7 +121,7 @@ def _make_setup(kind: Kind) -> tuple[str, str, str]:
 
 
 def _proving(kind: Kind) -> str:
-    """Of the ends that many ask for, those that each may: its number, who asks, the session, and whence it asks."""
+    """Of the ends that many ask for, those that each may, with the columns of what is ended."""
     columns = kind.sessions.c
     asked = func.json_each(literal_column("NEW.asked")).table_valued("value")
     number, sid, account_id, wanted, at, ip, country = (
@@ -152,7 +155,3 @@ def _proving(kind: Kind) -> str:
     put_in = cast(Select[Any], visitors.replacement_traverse(found, {}, put))
     # A trigger has no values but its row's.
     return str(put_in.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True}))
-
-
-# What a connection of SQLite needs before it is asked for ends.
-SETUP = [text for kind in KINDS.values() for text in _make_setup(kind)]

@@ -127,7 +127,7 @@ class SQLiteDatabase(Database):
             self._read_driver = _driver(self._reading)
             self._write_driver = _driver(self._writing)
             self._read_driver.execute("PRAGMA query_only=ON")
-            for text in ends.SETUP:
+            for text in ends.make_setup():
                 self._write_driver.execute(text)
             self._log = _Log(self._connect())
         self._scans = ThreadPoolExecutor(SCANS, thread_name_prefix="scan")
@@ -241,25 +241,23 @@ class SQLiteDatabase(Database):
 
     def _write_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
         while self._waiting:
-            writes: list[_Write] = []
+            writes = self._take_waiting(MOST_IN_A_COMMIT)
             try:
                 with self._told_apart():
                     self._check_gone()
                     self._commit(writes)
             except Exception as error:
-                writes = writes or self._take_waiting(MOST_IN_A_COMMIT)
                 for write in writes:
                     write.error = write.error or error
             loop.call_soon_threadsafe(_answer, writes)
             self._log.write_back(self._write_driver.total_changes)
 
     def _commit(self, writes: list[_Write]) -> None:
-        """One transaction with what waits when the lock is had: so what came meanwhile is in it too.
+        """One transaction with `writes`, and what waits when the lock is had: so what came meanwhile is in it too.
 
         A statement alone is one without our saying so: in one go, where between its parts the thread would have to wait
         for others.
         """
-        writes += self._take_waiting(MOST_IN_A_COMMIT)
         if writes[0].is_statement and all(write.query is writes[0].query for write in writes):
             self._run_statement(writes)
             self._look_for_file()
