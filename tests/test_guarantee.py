@@ -62,11 +62,22 @@ def _answer_and_run(self, writes):
         claims = write.asked.claims
         write.result = Principal(claims.kind, claims.account_id, 0)
         write.future.get_loop().call_soon_threadsafe(write.answer)
-    time.sleep(0.01)
+    time.sleep(0.1)
     _run_all(self, writes)
 
 
+_run_one = SQLiteDatabase._run
+
+
+def _run_and_answer(self, query, writes, *, is_alone):
+    _run_one(self, query, writes, is_alone=is_alone)
+    for write in writes:
+        write.future.get_loop().call_soon_threadsafe(write.answer)
+    time.sleep(0.01)
+
+
 SQLiteDatabase._run_statement = _answer_and_run
+SQLiteDatabase._run = _run_and_answer
 """
 
 
