@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from handlers.answers import MOST_MEGABYTES, Answer, Answers
+import tracemalloc
+
+from handlers.answers import BESIDES, MOST_MEGABYTES, Answer, Answers
+from models import clock
+from models.principals import Principal
+from models.schema import USER
+from models.sessions import OwnList
 
 
 def make(site: str = "https://one", size: int = 0) -> Answer:
@@ -48,3 +54,20 @@ def test_an_answer_that_is_larger_than_all_there_is_room_for_is_not_kept() -> No
     assert answers.get("user", 1, "https://one") is None
     answers.keep("user", 1, make())
     assert answers.get("user", 1, "https://one")
+
+
+def test_a_kept_answer_takes_no_more_memory_than_is_counted() -> None:
+    account = {f"account_{field}": clock.now() if field.endswith("_at") else field for field in USER.fields}
+    rows = [account | {"id": number, "account_id": 1, "device": "Firefox " * 20} for number in range(5)]
+    listed = OwnList(Principal(USER, 1, 1), 1, 1, rows)
+    answers = Answers()
+    tracemalloc.start()
+    try:
+        for account_id in range(100):
+            answers.keep("user", account_id, Answer.make(USER, listed, "https://one"))
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    kept = answers.get("user", 1, "https://one")
+    assert kept
+    assert taken < 100 * (len(kept.body) + BESIDES)
