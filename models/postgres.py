@@ -143,7 +143,7 @@ class PostgresDatabase(Database):
                     # A server that hangs does not even let a query go: then its connection is given up.
                     await pool.release(connection, timeout=LEAVE_SECONDS)
         except AWAY as error:
-            raise DatabaseUnavailable(str(error) or type(error).__name__) from error
+            raise _told_apart(error) from error
 
     async def scan(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._scanning.run(SCAN_SECONDS, query, *args, **kwargs)
@@ -159,7 +159,7 @@ class PostgresDatabase(Database):
         try:
             connection = await asyncpg.connect(self._dsn, timeout=WAIT_SECONDS, ssl=self._tls)
         except AWAY as error:
-            raise DatabaseUnavailable(str(error) or type(error).__name__) from error
+            raise _told_apart(error) from error
         try:
             connection.add_termination_listener(lambda _connection: lost.set())
             await connection.add_listener(CHANNEL, hear)
@@ -181,7 +181,7 @@ class PostgresDatabase(Database):
                     self._heard, mark, marked_at = mark, newest, monotonic()
             raise DatabaseUnavailable("the connection that listens was lost")
         except AWAY as error:
-            raise DatabaseUnavailable(str(error) or type(error).__name__) from error
+            raise _told_apart(error) from error
         finally:
             connection.terminate()
 
