@@ -309,8 +309,7 @@ class PageHandler(BaseHandler):
 
     def read_sealed(self, name: str) -> Any:
         """What `keep_sealed` had the browser keep under this name; None where that is not there."""
-        sealed = self.read_cookie(name)
-        opened = self.parts.keys.unseal(sealed) if sealed and sealed.isascii() else None
+        opened = self.parts.keys.unseal(self.read_cookie(name))
         # One cookie's seal is not good for another's.
         kept_as, value = json.loads(opened) if opened else (None, None)
         return value if kept_as == name else None

@@ -38,7 +38,8 @@ class End:
 def _end_own(kind: Kind, db: Connection, asked: Sequence[End]) -> Sequence[Principal | None]:
     """End what each asks to end, and say who that was.
 
-    None where it may do nothing, or not that; where the session has ended; or where another of them was before it.
+    None where it may do nothing, or not that; where the session has ended; or where it met another of them that was
+    asked before it, done or not: asked for alone, it may be done.
     """
     wanted = [
         (
@@ -90,7 +91,7 @@ def _make_setup(kind: Kind) -> tuple[str, str, str]:
     ends, ended = f"{kind.name}_ends", f"{kind.name}_ended"
     # The names are our own.
     return (
-        # What the statement ends, one after the other: nothing is ended twice.
+        # What the statement may end, and then what it does: nothing is ended twice.
         f"""
         CREATE TEMP TABLE {ended} (
             number INTEGER, calling INTEGER, role TEXT, account_id INTEGER, session_id INTEGER PRIMARY KEY, device TEXT,
@@ -98,7 +99,7 @@ def _make_setup(kind: Kind) -> tuple[str, str, str]:
         )
         """,
         f"CREATE TEMP VIEW {ends} AS SELECT NULL AS asked, NULL AS keys, NULL AS now",
-        # Whoever was ended by one before it ends nothing.
+        # Whoever was to be ended by one that was asked before it ends nothing.
         f"""
         CREATE TEMP TRIGGER end_{kind.name} INSTEAD OF INSERT ON {ends} BEGIN
             DELETE FROM {ended};

@@ -250,7 +250,8 @@ def _check_open(driver: Any, _record: object, _proxy: object) -> None:
 
 
 def _told_apart(error: Exception) -> Exception:
-    reason = error.__cause__ or error
+    # A time that ran out has a cause of asyncio's own, which tells nothing.
+    reason = (error.__cause__ if isinstance(error, exc.SQLAlchemyError) else None) or error
     # The driver's own come from a connection that is lost while it is made; those of a query are SQLAlchemy's.
     is_away = is_unavailable(error) or isinstance(error, AWAY)
     return DatabaseUnavailable(str(reason) or type(reason).__name__) if is_away else error

@@ -247,6 +247,9 @@ class SQLiteDatabase(Database):
                     self._check_gone()
                     self._commit(writes)
             except Exception as error:
+                if isinstance(error, DatabaseUnavailable):
+                    # It is away for those that came meanwhile, too: they don't wait for it as long once more.
+                    writes += self._take_waiting(MOST_IN_A_COMMIT - len(writes))
                 for write in writes:
                     write.error = write.error or error
             loop.call_soon_threadsafe(_answer, writes)

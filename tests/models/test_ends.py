@@ -289,3 +289,26 @@ def test_what_the_database_took_back_is_answered_to_nobody(store: Store, others:
     assert {type(one) for one in store.run(gather())} == {DatabaseUnavailable}
     assert {store.read(accounts.get, USER, row["id"])["name"] for row in (lost, *beside)} == {""}
     assert store.write(rename, lost, "new") == "new"
+
+
+def test_what_comes_while_another_waits_for_the_lock_is_told_with_it(store: Store) -> None:
+    account = add(store, USER)
+    file = store.read(lambda db: db.exec_driver_sql("PRAGMA database_list").fetchall()[0][2])
+
+    async def ask_meanwhile() -> list[bool]:
+        with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            first = asyncio.create_task(store.database.write(rename, account, "never"))
+            await asyncio.sleep(0)
+            while vars(store.database)["_waiting"]:  # noqa: ASYNC110 - the thread that takes it tells nobody
+                await asyncio.sleep(0)
+            second = asyncio.create_task(store.database.write(rename, account, "never"))
+            await asyncio.wait({first, second}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.sleep(0)
+            done = [one.done() for one in (first, second)]
+            await asyncio.gather(first, second, return_exceptions=True)
+            assert {type(one.exception()) for one in (first, second)} == {DatabaseUnavailable}
+        return done
+
+    assert store.run(ask_meanwhile()) == [True, True]
+    assert store.write(rename, account, "new") == "new"
