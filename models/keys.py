@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 import os
@@ -10,6 +9,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+from nacl.encoding import URLSafeBase64Encoder
 from nacl.exceptions import CryptoError
 from nacl.secret import SecretBox
 
@@ -37,13 +37,13 @@ class KeySet:
 
     def seal(self, text: str) -> str:
         """`text`, readable only with this key set (XSalsa20-Poly1305)."""
-        return base64.urlsafe_b64encode(_make_box(self.signing).encrypt(text.encode())).decode()
+        return _make_box(self.signing).encrypt(text.encode(), encoder=URLSafeBase64Encoder).decode()
 
     def unseal(self, sealed: str) -> str | None:
         """What was sealed; None where no key of this set sealed it."""
         for key in self._own:
             try:
-                return _make_box(key).decrypt(base64.urlsafe_b64decode(sealed)).decode()
+                return _make_box(key).decrypt(sealed.encode("ascii"), encoder=URLSafeBase64Encoder).decode()
             except (CryptoError, ValueError):
                 continue
         return None
