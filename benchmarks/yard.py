@@ -203,7 +203,7 @@ class Filled:
 
 
 def fill(yard: Yard, accounts: int, sessions: int, kind: Kind = USER, *, tokens: int | None = None) -> Filled:
-    """Make `accounts` with `sessions` each; tokens for the first `tokens` sessions."""
+    """Make `accounts` with `sessions` each; tokens for `tokens` of these, of accounts from all over the database."""
     maker = Tokens(KEYS, 86_400, timedelta(days=1))
     now = clock.now()
     sids = [[secrets.token_urlsafe(16) for _ in range(sessions)] for _ in range(accounts)]
@@ -260,15 +260,14 @@ def fill(yard: Yard, accounts: int, sessions: int, kind: Kind = USER, *, tokens:
 
     asyncio.run(run())
     listed: list[tuple[str, int, str]] = []
-    for number in range(1, accounts + 1):
+    some = accounts if tokens is None else -(-tokens // sessions)
+    for number in range(1, accounts + 1, max(1, accounts // some)):
         for index, sid in enumerate(sids[number - 1]):
-            if tokens is not None and len(listed) >= tokens:
-                break
             account = {"id": number, "surname": "", "name": "", "patronymic": "", "phone": ""}
             token = maker.make_access(kind, account, sid, now)
             path = f"/sessions/session-{kind.name}-l/{number}/"
             listed.append((path, (number - 1) * sessions + index + 1, token))
-    return Filled(listed)
+    return Filled(listed[:tokens])
 
 
 __all__ = ["CLIENT", "USER", "Filled", "Round", "Yard", "fill", "median", "postgres", "read_memory", "scratch", "wrk"]
