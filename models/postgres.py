@@ -125,6 +125,8 @@ class PostgresDatabase(Database):
         # transaction.
         self._scanning = _Connections(parsed, SCANS, tls, SCAN_SETTINGS, isolation_level="AUTOCOMMIT")
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        # First come, first served: its own queue, too, lets newcomers overtake.
+        self._turns = asyncio.Semaphore(pool_size)
         self._opening = asyncio.Lock()
 
     async def read(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -133,7 +135,7 @@ class PostgresDatabase(Database):
     async def fetch(self, statement: Statement, values: dict[str, Any]) -> list[asyncpg.Record]:
         text, parameters = statement.prepare(self._connections.engine.dialect, values)
         try:
-            async with asyncio.timeout(WAIT_SECONDS):
+            async with asyncio.timeout(WAIT_SECONDS), self._turns:
                 pool = self._pool or await self._open_pool()
                 connection = await pool.acquire()
                 try:

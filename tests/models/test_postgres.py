@@ -140,6 +140,35 @@ def test_what_is_scanned_is_planned_for_its_values_and_what_comes_after_it_is_no
     assert asyncio.run(run()) == ["force_custom_plan", "auto"]
 
 
+@pytest.mark.parametrize("way", ["fetch", "read"])
+def test_who_comes_later_is_answered_later(postgres: str, way: str) -> None:
+    answered: list[int] = []
+
+    async def ask(database: Database, asker: int) -> None:
+        if way == "fetch":
+            await database.fetch(Statement(select(literal(7))), {})
+        else:
+            await database.read(lambda db: db.scalar(select(literal(7))))
+        answered.append(asker)
+
+    async def run() -> None:
+        database = PostgresDatabase(make_database(postgres), 1)
+        asking: list[asyncio.Task[None]] = []
+        try:
+            await ask(database, -1)
+            answered.clear()
+            # One in each round of the loop, so that some come just as the connection is given to one who waits.
+            while len(answered) < 20:
+                asking.append(asyncio.create_task(ask(database, len(asking))))
+                await asyncio.sleep(0)
+            await asyncio.gather(*asking)
+        finally:
+            await database.close()
+
+    asyncio.run(run())
+    assert answered == list(range(len(answered)))
+
+
 @pytest.fixture
 def losing() -> Iterator[None]:
     """Each connection is lost once it is there, before it is set up."""
