@@ -17,6 +17,9 @@ import os
 import secrets
 import shlex
 import signal
+
+# Asked to roll over before there is anything to roll over: to die of it would be to stay down.
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
 import socket
 import sys
 import tempfile

@@ -46,6 +46,8 @@ class Slot:
 
     sockets: Sequence[socket.socket]
     processes: list[Process] = field(default_factory=list)
+    # Whether any worker answered here: one that never does is not worth another try.
+    was_ready: bool = False
     # Held by whoever looks whether it is empty, and starts one.
     filling: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -87,21 +89,21 @@ class Parent:
     async def _occupy(self, slot: Slot) -> None:
         """Keep one worker in `slot`, whatever happens to it."""
         loop, wait = asyncio.get_running_loop(), 0.0
-        was_ready, code = False, 0
+        code = 0
         while not self._stopping.is_set():
             started_at = loop.time()
             async with slot.filling:
                 process = None if slot.processes else await self._start(slot)
                 is_there = bool(slot.processes)
             if process:
-                was_ready = await process.is_ready() or was_ready
+                slot.was_ready = await process.is_ready() or slot.was_ready
                 code = await self._leave(slot, process)
             while slot.processes and not self._stopping.is_set():
                 # Another took its place while rolling over: watch that one.
                 code = await self._leave(slot, slot.processes[-1])
             if self._stopping.is_set():
                 return
-            if not was_ready and code > 0:
+            if not slot.was_ready and code > 0:
                 # It never worked and ended by itself; trying again would only repeat what it said.
                 self._exit_code = code or 1
                 self._stopping.set()
@@ -121,23 +123,28 @@ class Parent:
 
     async def _start(self, slot: Slot) -> Process | None:
         """A new worker in the slot; None where the system starts none now, for want of memory or of its program."""
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        numbers = [listening.fileno() for listening in slot.sockets]
-        arguments = ["--inherit", ",".join(map(str, [theirs.fileno(), *numbers]))]
         try:
-            started = await asyncio.create_subprocess_exec(
-                *self._command, *arguments, pass_fds=[theirs.fileno(), *numbers], stdin=asyncio.subprocess.DEVNULL
-            )
+            process = await self._spawn(slot)
         except OSError as error:
-            ours.close()
             log.warning("a worker could not be started", error=error.strerror)
             return None
-        finally:
-            theirs.close()
-        process = Process(started, ours)
         slot.processes.append(process)
         return process
+
+    async def _spawn(self, slot: Slot) -> Process:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        numbers = [theirs.fileno(), *(listening.fileno() for listening in slot.sockets)]
+        arguments = ["--inherit", ",".join(map(str, numbers))]
+        try:
+            with theirs:
+                started = await asyncio.create_subprocess_exec(
+                    *self._command, *arguments, pass_fds=numbers, stdin=asyncio.subprocess.DEVNULL
+                )
+        except OSError:
+            ours.close()
+            raise
+        return Process(started, ours)
 
     async def _roll(self) -> None:
         """Put a new worker in each slot, one after the other; the old one goes when the new one answers."""
@@ -147,6 +154,7 @@ class Parent:
                     old = list(slot.processes)
                     new = await self._start(slot)
                 if new and await new.is_ready():
+                    slot.was_ready = True
                     for process in old:
                         process.stop()
                 else:

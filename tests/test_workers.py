@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
+import resource
 import signal
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -16,7 +19,7 @@ import pytest
 from structlog.testing import capture_logs
 
 import workers
-from tests.conftest import Server, start_server, wait_until
+from tests.conftest import ROOT, Server, start_server, wait_until
 
 pytestmark = pytest.mark.long
 
@@ -180,19 +183,96 @@ time.sleep(60)
 """
 
 
-def test_a_place_whose_worker_could_not_be_started_is_filled_later(tmp_path: Path) -> None:
+@contextlib.contextmanager
+def no_more_files() -> Iterator[None]:
+    """This process may open no file that it has not opened yet."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize("lack", ["program", "files"])
+def test_a_place_whose_worker_could_not_be_started_is_filled_later(tmp_path: Path, lack: str) -> None:
     program, told = tmp_path / "python", tmp_path / "told"
+    if lack == "files":
+        program.symlink_to(sys.executable)
 
     async def work() -> int:
-        with capture_logs() as logs:
-            working = asyncio.create_task(workers.Parent([str(program), "-c", STUB, str(told)], [[]]).run())
-            await asyncio.to_thread(wait_until, lambda: logs)
-        program.symlink_to(sys.executable)
+        parent = workers.Parent([str(program), "-c", STUB, str(told)], [[]])
+        with capture_logs() as logs, no_more_files() if lack == "files" else contextlib.nullcontext():
+            working = asyncio.create_task(parent.run())
+            await asyncio.to_thread(wait_until, lambda: logs or working.done())
+        assert [entry["event"] for entry in logs][:1] == ["a worker could not be started"]
+        if lack == "program":
+            program.symlink_to(sys.executable)
         await asyncio.to_thread(wait_until, told.exists)
         os.kill(os.getpid(), signal.SIGTERM)
         return await working
 
     assert asyncio.run(asyncio.wait_for(work(), 60)) == 0
+
+
+HASTY = """
+import pathlib, socket, sys, time
+told = pathlib.Path(sys.argv[1])
+count = len(told.read_text().split()) if told.exists() else 0
+told.open("a").write("started\\n")
+if count:
+    socket.socket(fileno=int(sys.argv[3].split(",")[0])).send(b"r")
+while count != 1 or not pathlib.Path(sys.argv[1] + ".die").exists():
+    time.sleep(0.01)
+sys.exit(1)
+"""
+
+
+def test_a_worker_that_took_over_from_one_that_was_not_ready_yet_is_started_again_when_it_dies(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+
+    def has_started(count: int) -> bool:
+        return told.exists() and told.read_text().count("started") == count
+
+    async def work() -> int:
+        parent = workers.Parent([sys.executable, "-c", HASTY, str(told)], [[]])
+        working = asyncio.create_task(parent.run())
+        await asyncio.to_thread(wait_until, lambda: has_started(1))
+        os.kill(os.getpid(), signal.SIGHUP)
+        await asyncio.to_thread(wait_until, lambda: has_started(2) and len(parent._slots[0].processes) == 1)
+        (tmp_path / "told.die").touch()
+        await asyncio.to_thread(wait_until, lambda: has_started(3) or working.done())
+        assert has_started(3)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return await working
+
+    assert asyncio.run(asyncio.wait_for(work(), 60)) == 0
+
+
+def test_a_hangup_before_there_are_workers_is_outlived(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, ROOT / "server.py", "serve", "--workers", "2", "--port", "0"],
+            env={**os.environ, "SESSIONS_DATABASE__URL": f"sqlite:///{tmp_path}/sessions.sqlite3"},
+            stdout=out, stderr=subprocess.STDOUT, cwd=tmp_path,
+        )  # fmt: skip
+    try:
+        # Long before it has read its settings.
+        wait_until(lambda: ignores(process.pid, signal.SIGHUP))
+        process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "answers on" in (tmp_path / "log").read_text() or process.poll() is not None)
+        assert process.poll() is None
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def ignores(process: int, number: int) -> bool:
+    """Whether a process takes no notice of a signal."""
+    found = re.search(r"^SigIgn:\s*([0-9a-f]+)", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
+    return bool(found and int(found[1], 16) >> (number - 1) & 1)
 
 
 def test_a_place_that_rolling_over_filled_is_not_filled_again(tmp_path: Path) -> None:
