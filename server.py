@@ -68,7 +68,6 @@ gc.enable()
 
 ACTIVITY_SECONDS = 5
 FOLD_SECONDS = 5
-FRESH_SECONDS = 1
 FORGET_MOST = 200
 # The collector's oldest generation, how long a round over that may take, and after how many longer ones everything is
 # looked at.
@@ -229,17 +228,15 @@ async def serve(settings: Settings, listening: list[socket.socket], line: worker
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     for wait in waits:
         wait.cancel()
-    server.stop()
+    server.drain(loop.time())
     for stream in list(application.streams):
         stream.lose()
     give_up_at = loop.time() + settings.server.shutdown_seconds
-    # What was taken just now may have asked already: it is closed unanswered only where it says nothing.
-    fresh_until = min(loop.time() + FRESH_SECONDS, give_up_at)
     # Looked at again and again, once, at the end: an event for the last answer would cost each of them.
     is_asked = True
     while is_asked and loop.time() < give_up_at:
         await asyncio.sleep(0.01)
-        is_asked = bool(application.running or application.tasks or (server.fresh and loop.time() < fresh_until))
+        is_asked = bool(application.running or application.tasks or server.is_awaiting(loop.time()))
     await server.close_all_connections()
     for task in running:
         task.cancel()

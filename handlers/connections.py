@@ -20,6 +20,10 @@ LARGEST_DRAINED = 64 * 1024 * 1024
 KEPT_BACK = 128
 FEWEST, MOST = 16, 20_000
 TELL_SECONDS = 10
+# After a stop, whoever does not know of it is waited for: on a new connection so long, and on one that was kept so long
+# after the latest answer to anybody.
+FRESH_SECONDS = 1
+KEPT_SECONDS = 0.25
 
 log = structlog.get_logger("handlers")
 
@@ -57,7 +61,8 @@ class Connections(HTTPServer):
         # Since when each has been waited for, or is answered; the longest first.
         self._since: OrderedDict[Any, float] = OrderedDict()
         # Those that were taken and not answered once.
-        self.fresh: set[Any] = set()
+        self._fresh: set[Any] = set()
+        self._stopped_at = self._answered_at = 0.0
         self._told_at = 0.0
 
     def handle_stream(self, stream: IOStream, address: Any) -> None:
@@ -73,18 +78,31 @@ class Connections(HTTPServer):
 
     def start_request(self, server_conn: Any, request_conn: Any) -> httputil.HTTPMessageDelegate:
         # Once when the connection comes, and once each time that an answer was sent.
+        now = server_conn.stream.io_loop.time()
         if server_conn in self._since:
-            self.fresh.discard(server_conn)
+            self._fresh.discard(server_conn)
+            self._answered_at = now
         else:
-            self.fresh.add(server_conn)
-        self._since[server_conn] = server_conn.stream.io_loop.time()
+            self._fresh.add(server_conn)
+        self._since[server_conn] = now
         self._since.move_to_end(server_conn)
         return super().start_request(server_conn, request_conn)
 
     def on_close(self, server_conn: Any) -> None:
         self._since.pop(server_conn, None)
-        self.fresh.discard(server_conn)
+        self._fresh.discard(server_conn)
         super().on_close(server_conn)
+
+    def drain(self, now: float) -> None:
+        """Take no new connections; those that there are close with their next answer, which says so."""
+        self.stop()
+        self.conn_params.no_keep_alive = True
+        self._stopped_at = now
+
+    def is_awaiting(self, now: float) -> bool:
+        """Whether somebody is waited for who does not know that we stop, and may be about to ask."""
+        is_fresh = bool(self._fresh) and now < self._stopped_at + FRESH_SECONDS
+        return is_fresh or (bool(self._since) and now < max(self._stopped_at, self._answered_at) + KEPT_SECONDS)
 
     def _make_room(self, now: float) -> bool:
         """Close a connection from which something is waited for, or whose client does not take its answer."""

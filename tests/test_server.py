@@ -317,17 +317,24 @@ def test_what_is_in_flight_is_answered_before_the_server_ends(tmp_path: Path, nu
     blocking = sqlite3.connect(file, isolation_level=None)
     blocking.execute("BEGIN IMMEDIATE")
     with socket.create_connection(("127.0.0.1", port), timeout=20) as asking, httpx.Client(verify=NO_TLS) as client:
-        asking.sendall(head.encode() + body)
+        # And what its client asks next on that connection.
+        asking.sendall(head.encode() + body + b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         # Whatever was sent before an answered request has been read.
         for _ in range(3):
             assert client.get(f"{running.address}/healthz").status_code == 200
         running.process.send_signal(number)
         wait_until(lambda: is_refused(port))
         assert running.process.poll() is None
+        # Who kept a connection is told to ask elsewhere from now on.
+        told = client.get(f"{running.address}/healthz")
+        assert (told.status_code, told.headers.get("Connection")) == (200, "close")
         blocking.execute("ROLLBACK")
-        answer = asking.recv(65_536)
+        answers = b"".join(iter(lambda: asking.recv(65_536), b""))
     blocking.close()
-    assert answer.startswith(b"HTTP/1.1 201 "), answer
+    first, _, second = answers.rpartition(b"HTTP/1.1 ")
+    assert first.startswith(b"HTTP/1.1 201 "), answers
+    assert second.startswith(b"200 "), answers
+    assert b"\r\nConnection: close\r\n" in second, answers
     assert running.process.wait(30) == 0
     with contextlib.closing(sqlite3.connect(file)) as kept:
         assert kept.execute("SELECT email FROM users").fetchall() == [("slow@example.com",)]
