@@ -25,6 +25,8 @@ WAIT_SECONDS = 5
 ANSWER_SECONDS = 10
 SCAN_SECONDS = 30
 LEAVE_SECONDS = 1
+# So long the server waits for us in the middle of a transaction: where we are gone without a word, its locks are not.
+IDLE_SECONDS = 15
 LOOK_SECONDS = 0.25
 MARK_SECONDS = 5
 CHANNEL = "sessions_events"
@@ -62,7 +64,11 @@ class _Connections:
             pool_timeout=WAIT_SECONDS,
             connect_args={
                 "timeout": WAIT_SECONDS,
-                "server_settings": {"lock_timeout": f"{WAIT_SECONDS}s", **settings},
+                "server_settings": {
+                    "lock_timeout": f"{WAIT_SECONDS}s",
+                    "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s",
+                    **settings,
+                },
                 "ssl": tls,
             },
             # Errors are logged: without what was looked for or written.
@@ -164,13 +170,15 @@ class PostgresDatabase(Database):
             raise _told_apart(error) from error
         try:
             connection.add_termination_listener(lambda _connection: lost.set())
-            await connection.add_listener(CHANNEL, hear)
-            mark = await connection.fetchval(_OLDEST_RUNNING)
-            if self._heard is None:
-                self._heard = mark
-            # Ids may commit out of order, so nothing is skipped by id: whatever was not committed when the log
-            # was last known to be heard is told, and what was heard already is told twice.
-            for row in await connection.fetch(_EVENTS_SINCE, self._heard):
+            async with asyncio.timeout(WAIT_SECONDS):
+                await connection.add_listener(CHANNEL, hear)
+                mark = await connection.fetchval(_OLDEST_RUNNING)
+                if self._heard is None:
+                    self._heard = mark
+                # Ids may commit out of order, so nothing is skipped by id: whatever was not committed when the log
+                # was last known to be heard is told, and what was heard already is told twice.
+                missed = await connection.fetch(_EVENTS_SINCE, self._heard)
+            for row in missed:
                 tell(Happened(**row))
             marked_at = monotonic()
             while not lost.is_set():

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from models.database import Database, DatabaseUnavailable, Statement
 from models.postgres import PostgresDatabase
 from tests.conftest import need_postgres
 from tests.postgres import make_database, running_postgres
+
+IDLE = "idle_in_transaction_session_timeout"
 
 pytestmark = pytest.mark.postgresql
 
@@ -138,6 +141,27 @@ def test_what_is_scanned_is_planned_for_its_values_and_what_comes_after_it_is_no
             await database.close()
 
     assert asyncio.run(run()) == ["force_custom_plan", "auto"]
+
+
+def test_whoever_is_gone_in_the_middle_of_a_transaction_holds_its_locks_no_longer(postgres: str) -> None:
+    async def run() -> None:
+        database = PostgresDatabase(make_database(postgres), 1)
+        try:
+            assert await database.read(lambda db: db.scalar(text(f"SHOW {IDLE}"))) == "15s"
+            # As it is for one that goes on without a word.
+            with pytest.raises(DatabaseUnavailable):
+                await database.write(go_away)
+        finally:
+            await database.close()
+
+    asyncio.run(run())
+
+
+def go_away(db: Connection) -> None:
+    """Be silent in the middle of a transaction, for longer than is waited for; here that is not long."""
+    db.execute(text(f"SET LOCAL {IDLE} = '10ms'"))
+    time.sleep(0.5)
+    db.execute(text("SELECT 1"))
 
 
 @pytest.mark.parametrize("way", ["fetch", "read"])
