@@ -94,7 +94,7 @@ class Tail:
 
     def _hear(self) -> None:
         """All that was committed so far has been told; but what was before the first time was told to nobody."""
-        if self._why and not self._was_heard:
+        if not self._was_heard:
             self._lose()
         self._was_heard, self._why = True, ""
         self._listen(LOST_SECONDS, self._doubt)

@@ -121,13 +121,14 @@ def test_a_reader_who_is_behind_is_told_the_end_and_nothing_after_it(
     asyncio.run(follow())
 
 
+@pytest.mark.parametrize("is_away", [True, False], ids=["away", "slow"])
 def test_a_stream_that_was_opened_before_anything_could_be_heard_is_closed_once_something_can(
-    sockets: tuple[socket.socket, socket.socket],
+    sockets: tuple[socket.socket, socket.socket], is_away: bool
 ) -> None:
     class Away:
-        """A database that is away at first."""
+        """A database that is away at first, or whose log is followed only after the stream was opened."""
 
-        tries = 0
+        tries = 0 if is_away else 1
 
         async def follow(self, tell: Callable[[Happened], None], heard: Callable[[], object]) -> None:
             self.tries += 1
