@@ -18,6 +18,8 @@ TokenType = Literal["access", "refresh", "cookie"]
 
 # A client's has three names, 200 letters each; JSON writes some of those with twelve.
 LONGEST_TOKEN = 16_384
+# Names as they are fit. Checking what is longer each time takes less than room for all of it that may be sent.
+LONGEST_KEPT = 1024
 LARGEST_ID = 2**63 - 1
 LATEST = 2**53
 SID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -106,14 +108,15 @@ class Tokens:
     def check_access(self, token: str) -> Claims:
         """The claims of a good access token; raises InvalidToken.
 
-        Signatures that were checked are kept, up to a bound; the time is looked at on each call.
+        Signatures that were checked are kept, so many of tokens so long; the time is looked at on each call.
         """
         claims = self._kept.get(token)
         if claims is None:
             claims = self._check(token, "access")
-            if len(self._kept) >= self._most_kept:
-                del self._kept[next(iter(self._kept))]
-            self._kept[token] = claims
+            if len(token) <= LONGEST_KEPT:
+                if len(self._kept) >= self._most_kept:
+                    del self._kept[next(iter(self._kept))]
+                self._kept[token] = claims
         if claims.expires_at <= time.time():
             self._kept.pop(token, None)
             raise InvalidToken

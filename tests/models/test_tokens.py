@@ -344,6 +344,14 @@ def test_what_is_kept_is_bounded_and_what_was_let_go_is_checked_again() -> None:
     assert again is not kept
 
 
+def test_of_tokens_with_very_long_names_none_is_kept() -> None:
+    tokens = Tokens(KeySet([HOUSE]), 900, LONGEST)
+    long = tokens.make_access(CLIENT, ACCOUNT | {"surname": "\N{SLIGHTLY SMILING FACE}" * 200}, "sid", now())
+    first = tokens.check_access(long)
+    assert tokens.check_access(long) == first
+    assert tokens.check_access(long) is not first
+
+
 def test_a_refused_token_pushes_no_kept_one_out() -> None:
     tokens = Tokens(KeySet([HOUSE]), 900, LONGEST, kept=1)
     token = tokens.make_access(USER, ACCOUNT, "sid", now())
