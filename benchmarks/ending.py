@@ -18,6 +18,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--rate", type=int, default=6000, help="more than can be ended in a second")
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--postgres", action="store_true")
     options = parser.parse_args()
     share = options.rate * options.seconds
@@ -35,7 +36,7 @@ def main() -> None:
                 for _, session, _ in filled.tokens[index + 1 : index + SESSIONS]
             ]
         random.Random(3).shuffle(requests)
-        ours, bare = yard.serve(), yard.serve_bare(b"")
+        ours, bare = yard.serve(workers=options.workers), yard.serve_bare(b"", options.workers)
         rates: dict[str, list[Round]] = {"bare": [], "ours": []}
         for number in range(options.rounds + 1):
             script = yard.write_script(f"end{number}", requests[number * share : (number + 1) * share])

@@ -9,9 +9,11 @@ import sqlite3
 import sys
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
+from time import monotonic
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -31,30 +33,32 @@ from models.database import (
     T,
     is_unavailable,
 )
+from models.turns import Place, Turn
 
 # Waiting for another process's write; past this the database counts as away.
-BUSY_MILLISECONDS = 5000
+BUSY_SECONDS = 5
 # So many that a commit is shared, so few that others are read and answered while it is written.
 MOST_IN_A_COMMIT = 32
 LOOK_SECONDS = 0.04
 # Threads, each with a connection, for what takes longer than the loop should wait.
 SCANS = 2
-# Pages of the log, 64 MB: at so many it is written back to its end, and begins anew.
-LONG_LOG = 16_000
+# Bytes of the log: past so many whoever writes waits until it is written back to its end, and begins anew.
+LONG_LOG = 64 * 1024 * 1024
 # Rows that are changed before it is written back: many, as a page that was changed twice is written once; few where it
-# is nearly long, so that little is left.
-MANY_IN_LOG, FEW_IN_LOG = 500, 100
+# has so many pages that it is nearly long, so that little is left.
+MANY_IN_LOG, FEW_IN_LOG, MANY_PAGES = 500, 100, 12_000
+PLACE_SECONDS = 1
 PRAGMAS = (
-    f"busy_timeout={BUSY_MILLISECONDS}",
+    f"busy_timeout={BUSY_SECONDS * 1000}",
     "journal_mode=WAL",
     "synchronous=FULL",
     "foreign_keys=ON",
     # A write's savepoint keeps what its pages were, in a file that would be made for each.
     "temp_store=MEMORY",
-    # Whoever writes waits for it: only where the log has become long, and for what another thread left of it.
-    f"wal_autocheckpoint={LONG_LOG}",
+    # Written back by `_Log` alone.
+    "wal_autocheckpoint=0",
     # What it was longer than that is given back when it begins anew; a long read puts that off.
-    f"journal_size_limit={LONG_LOG * 4096}",
+    f"journal_size_limit={LONG_LOG}",
 )
 # Whoever computes lets another thread go on after so many seconds: the one that writes is done with little at a time.
 SWITCH_SECONDS = 0.0005
@@ -129,7 +133,11 @@ class SQLiteDatabase(Database):
             self._read_driver.execute("PRAGMA query_only=ON")
             for text in ends.make_setup():
                 self._write_driver.execute(text)
-            self._log = _Log(self._connect())
+            # SQLite itself locks the other two files: closing those would let go of its locks.
+            shared = FileIO(f"{self._file}-wal", "r+")
+            self._log = _Log(self._connect(), shared)
+            # SQLite gives its lock to whoever asks at the right moment, and has the others sleep longer and longer.
+            self._turn = Turn(Place(shared, 1), Place(shared, 2))
         self._scans = ThreadPoolExecutor(SCANS, thread_name_prefix="scan")
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
         self._waiting: deque[_Write] = deque()
@@ -240,23 +248,36 @@ class SQLiteDatabase(Database):
             self._writes = None
 
     def _write_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
-        while self._waiting:
-            writes = self._take_waiting(MOST_IN_A_COMMIT)
-            try:
-                with self._told_apart():
-                    self._check_gone()
-                    self._commit(writes)
-            except Exception as error:
-                if isinstance(error, DatabaseUnavailable):
-                    # It is away for those that came meanwhile, too: they don't wait for it as long once more.
-                    writes += self._take_waiting(MOST_IN_A_COMMIT - len(writes))
-                for write in writes:
-                    write.error = write.error or error
-            loop.call_soon_threadsafe(_answer, writes)
-            self._log.write_back(self._write_driver.total_changes)
+        try:
+            while self._waiting:
+                self._write_some(loop)
+        finally:
+            self._turn.give()
+
+    def _write_some(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Write what waits when it is our turn, in one commit."""
+        writes, is_due = self._take_waiting(MOST_IN_A_COMMIT), False
+        try:
+            with self._told_apart():
+                if not self._turn.take(BUSY_SECONDS):
+                    raise DatabaseUnavailable("another process does not end its turn to write")
+                writes += self._take_waiting(MOST_IN_A_COMMIT - len(writes))
+                self._check_gone()
+                is_due = self._log.claim(self._write_driver.total_changes)
+                self._commit(writes)
+        except Exception as error:
+            if isinstance(error, DatabaseUnavailable):
+                # It is away for those that came meanwhile, too: they don't wait for it as long once more.
+                writes += self._take_waiting(len(self._waiting))
+            for write in writes:
+                write.error = write.error or error
+        loop.call_soon_threadsafe(_answer, writes)
+        if is_due:
+            # What was to be written failed perhaps: whether there is anything to write back is seen there.
+            self._log.write_back()
 
     def _commit(self, writes: list[_Write]) -> None:
-        """One transaction with `writes`, and what waits when the lock is had: so what came meanwhile is in it too.
+        """One transaction with `writes`.
 
         A statement alone is one without our saying so: in one go, where between its parts the thread would have to wait
         for others.
@@ -268,8 +289,6 @@ class SQLiteDatabase(Database):
         execute = self._write_driver.execute
         execute("BEGIN IMMEDIATE")
         try:
-            # All of them first: where one finds that the database is away, each is told.
-            writes += self._take_waiting(MOST_IN_A_COMMIT - len(writes))
             gathered: defaultdict[QueryOfMany[Any, Any], list[_Write]] = defaultdict(list)
             for write in writes:
                 gathered[write.query].append(write)
@@ -362,35 +381,67 @@ class SQLiteDatabase(Database):
 
 
 class _Log:
-    """SQLite's log, which what is committed is in until it is written back to the file; that is done beside writes."""
+    """SQLite's log, which what is committed is in until it is written back to the file; that is done beside writes.
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    By one process at a time, and where something was committed since it was its turn: what SQLite before 3.51.3 has
+    committed while nothing was left to write back, and another process began to all the same, it can lose
+    (https://sqlite.org/wal.html#walresetbug).
+    """
+
+    def __init__(self, connection: sqlite3.Connection, shared: FileIO) -> None:
         _set_up(connection, None)
         self._connection = connection
+        self._shared = shared
+        self._place = Place(shared, 0)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="log")
-        self._running: Future[None] | None = None
         self._changes = 0
-        self._most = MANY_IN_LOG
+        self._pages = 0
+        self._version = 0
+        self._is_ours = False
+        self._is_long = False
 
-    def write_back(self, changes: int) -> None:
-        """Begin to, where many of the `changes` so far came since the last time."""
-        if changes - self._changes > self._most and (self._running is None or self._running.done()):
-            self._changes = changes
-            # Where there can be no other thread, whoever writes does it once the log is long.
+    def claim(self, changes: int) -> bool:
+        """Whether it is to be written back after the next commit, as many of the `changes` so far came since the last
+        time; until then no other process does. Where it is long whoever else does is waited for."""
+        self._is_long = os.fstat(self._shared.fileno()).st_size > LONG_LOG
+        most = FEW_IN_LOG if self._pages > MANY_PAGES else MANY_IN_LOG
+        if self._is_ours or not (self._is_long or changes - self._changes > most):
+            return False
+        if not self._place.take(monotonic() + PLACE_SECONDS if self._is_long else 0):
+            return False
+        self._is_ours, self._changes = True, changes
+        self._version = self._read_version()
+        return True
+
+    def write_back(self) -> None:
+        """Begin to; where the log is long, or there can be no other thread, whoever writes does it."""
+        if not self._is_long:
             with contextlib.suppress(RuntimeError):
-                self._running = self._thread.submit(self._run)
+                self._thread.submit(self._run)
+                return
+        self._run()
 
     def close(self) -> None:
         """Finish what was begun."""
         self._thread.shutdown()
         self._connection.close()
+        self._shared.close()
 
     def _run(self) -> None:
         # What can't be written back now is with what comes next; a file that is damaged is noted by who reads it.
         with contextlib.suppress(*DAMAGED):
-            # Passive: it waits for nobody, and nobody for it.
-            [(_, pages, _)] = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-            self._most = FEW_IN_LOG if pages > LONG_LOG * 3 // 4 else MANY_IN_LOG
+            if self._read_version() != self._version:
+                # Passive: it waits for nobody, and nobody for it.
+                [(_, self._pages, _)] = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        self._is_ours = False
+        self._place.give()
+
+    def _read_version(self) -> int:
+        """What every commit moves; 0 where it can't be read."""
+        with contextlib.suppress(*DAMAGED):
+            [(version,)] = self._connection.execute("PRAGMA data_version").fetchall()
+            return int(version)
+        return 0
 
 
 def _answer(writes: list[_Write]) -> None:
