@@ -10,6 +10,8 @@ import pytest
 from tests.conftest import ROOT
 from tests.guarantee import kills
 from tests.guarantee.checker import FAULTS, Plan, check
+from tests.guarantee.history import Call, History, Ledger
+from tests.guarantee.judge import judge
 from tests.postgres import Postgres, make_database
 
 pytestmark = pytest.mark.long
@@ -112,6 +114,13 @@ def test_an_end_that_is_answered_before_the_commit_of_many_is_seen(tmp_path: Pat
     root = sabotage(tmp_path / "program", "models/sqlite.py", EARLY_COMMIT)
     report = check(Plan(sqlite_in(tmp_path), (1,), ends=30, crash=True, root=root), tmp_path)
     assert any(kind.endswith(" after the end") for kind in report.kinds), report.tell()
+
+
+def test_answers_that_tell_nothing_are_seen() -> None:
+    statuses = (400, 413, 429, None)
+    history = History([Call("list", 0, 1.0, status=status, broken=None if status else 2.0) for status in statuses])
+    told = [violation.kind for violation in judge(history, Ledger({}, []), 5)]
+    assert told == [*(f"an answer of {status}" for status in statuses[:3]), "a connection broke without reason"]
 
 
 def test_what_was_answered_outlives_kills_on_sqlite(tmp_path: Path) -> None:

@@ -8,15 +8,20 @@ import itertools
 import random
 from collections import deque
 from collections.abc import Mapping
+from datetime import timedelta
 from time import monotonic
 from typing import Any
 
 import orjson
 
+from models import clock
+from models.keys import Key, KeySet
+from models.schema import KINDS
 from models.sessions import GRACE
+from models.tokens import Tokens
 from tests.guarantee.history import Account, Call, History, Session, Stream
 from tests.guarantee.judge import CLOSE_SECONDS
-from tests.guarantee.servers import Server
+from tests.guarantee.servers import SECRET, Server
 from tests.guarantee.wire import Answer, Broken, Connection, NoAnswer
 
 MOST_STREAMS = 40
@@ -24,11 +29,14 @@ MOST_STREAMS = 40
 SOON_SECONDS = GRACE.total_seconds() - 10
 LATE_SECONDS = GRACE.total_seconds() + 5
 # What is asked of a session whose end was just answered.
-HUNTED = ("list", "live", "refresh", "detail", "rename")
+HUNTED = ("list", "live", "refresh", "detail", "rename", "page")
+# As the servers sign.
+TOKENS = Tokens(KeySet([Key("checker", SECRET.encode(), "HS256")]), 86_400, timedelta(days=1))
 
 ACTS = {
     "list": 26,
     "detail": 6,
+    "page": 4,
     "live": 8,
     "refresh": 6,
     "refresh twice": 5,
@@ -123,6 +131,8 @@ class Actors:
                 await self.read_list(session)
             case "detail":
                 await self.detail(session)
+            case "page":
+                await self.read_page(session)
             case "live":
                 await self.live(session)
             case "refresh" | "refresh twice":
@@ -212,6 +222,17 @@ class Actors:
         await self._ask(call, "GET", f"/sessions/session-{session.account.kind}-r/{session.id}/", session.access)
         self._see(call)
 
+    async def read_page(self, session: Session) -> None:
+        """Look at the devices in a browser, whose cookie is of the session; strangers are led to the sign-in page."""
+        call = self._begin("page", session)
+        sid = read_payload(session.access)["sid"]
+        kind, until = KINDS[session.account.kind], clock.now() + timedelta(days=1)
+        cookie = TOKENS.make_cookie(kind, session.account.id, {"sid": sid, "id": session.id}, until)
+        await self._ask(call, "GET", "/devices/", cookie=cookie)
+        if call.status == 303:
+            call.status = 403
+        self._see(call)
+
     async def live(self, session: Session) -> None:
         """Open a live stream and leave it open."""
         if len(self._streams) >= MOST_STREAMS:
@@ -222,7 +243,7 @@ class Actors:
         try:
             answer, connection_ = await server.wire.open("/sessions/live/", session.access)
         except Broken as error:
-            self._fail(error)
+            self._fail(call, error)
             return
         call.sent, call.answered, call.status = answer.sent, answer.answered, answer.status
         self._see(call)
@@ -407,13 +428,19 @@ class Actors:
         return call
 
     async def _ask(
-        self, call: Call, method: str, path: str, token: str | None = None, body: Any = None
+        self,
+        call: Call,
+        method: str,
+        path: str,
+        token: str | None = None,
+        body: Any = None,
+        cookie: str | None = None,
     ) -> Answer | None:
         answer: Answer | None
         try:
-            answer = await self._servers[call.server].wire.ask(method, path, token, body)
+            answer = await self._servers[call.server].wire.ask(method, path, token, body, cookie)
         except Broken as error:
-            self._fail(error)
+            self._fail(call, error)
             answer = None
         if answer:
             call.sent, call.answered, call.status = answer.sent, answer.answered, answer.status
@@ -422,7 +449,8 @@ class Actors:
             await asyncio.sleep(0.02)
         return answer
 
-    def _fail(self, error: Broken) -> None:
+    def _fail(self, call: Call, error: Broken) -> None:
+        call.broken = monotonic()
         if isinstance(error, NoAnswer):
             self._history.failures.append(("no answer", str(error)))
 
@@ -434,6 +462,12 @@ class Actors:
 
 def read_generation(token: str) -> int:
     """Which of its session's refresh tokens this is."""
-    payload = token.split(".")[1]
-    generation: int = orjson.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["gen"]
+    generation: int = read_payload(token)["gen"]
     return generation
+
+
+def read_payload(token: str) -> dict[str, Any]:
+    """What a token of the servers says."""
+    payload = token.split(".")[1]
+    said: dict[str, Any] = orjson.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    return said

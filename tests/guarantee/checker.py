@@ -128,6 +128,7 @@ class Checker:
                 for server in self._servers:
                     if wrong := await server.stop():
                         self.history.failures.append(("a server did not stop well", wrong))
+                self._read_logs()
                 ledger = await database.read(read_ledger)
             finally:
                 await database.close()
@@ -158,6 +159,8 @@ class Checker:
         give_up_at = monotonic() + PATIENCE
         while actors.ends < self.plan.ends and monotonic() < give_up_at:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+        if actors.ends < self.plan.ends:
+            self.history.failures.append(("too few ends to tell", f"{actors.ends} of {self.plan.ends}"))
         await befalling
         if self.plan.crash:
             self._note("crash")
@@ -172,6 +175,17 @@ class Checker:
             await actors.use_all()
             await actors.watch_streams()
         await actors.close_streams()
+
+    def _read_logs(self) -> None:
+        """What the servers say of mistakes, and of workers that died and were not killed."""
+        logs = [server.log.read_text() for server in self._servers]
+        for log in logs:
+            if "Traceback" in log:
+                told = log[max(0, log.index("Traceback") - 500) :][:2000]
+                self.history.failures.append(("a mistake in the server's log", told))
+        died = sum(log.count("a worker died") for log in logs)
+        if died > (killed := self.history.count_faults()["workers"]):
+            self.history.failures.append(("workers died by themselves", f"{died}, and {killed} were killed"))
 
     async def _feel_pulse(self) -> None:
         while True:

@@ -68,6 +68,8 @@ class Call:
     since: float | None = None
     status: int | None = None
     answered: float = float("inf")
+    # When its connection was found to be broken.
+    broken: float | None = None
     body: Any = None
 
     @property

@@ -14,9 +14,12 @@ CLOSE_SECONDS = 1.0
 # So long after its database was taken away a server may say so.
 AWAY_SECONDS = 15
 AWAY = {"postgres", "postgres back", "backends"}
+# What breaks connections; those that are kept are found broken later.
+BREAKING = {"workers", "server", "connections", "crash"}
+ANSWERS = {200, 204, 401, 403}
 
 # These ask of the caller's session alone: 403 says that it is gone.
-PROOFS = {"list", "detail", "live", "refresh", "replay"}
+PROOFS = {"list", "detail", "page", "live", "refresh", "replay"}
 
 
 class Violation(NamedTuple):
@@ -101,13 +104,16 @@ def _ends(call: Call, session: Session) -> bool:
 
 
 def _check_answers(history: History) -> Iterator[Violation]:
-    """No answer says that something went wrong in the server; its database is away only when it was taken away."""
+    """No answer says that something went wrong; the database is away, and connections break, only for a reason."""
     away = [at for at, name in history.faults if name in AWAY]
+    breaking = min((at for at, name in history.faults if name in BREAKING), default=float("inf"))
     for call in history.calls:
+        if call.broken is not None and call.broken < breaking:
+            yield Violation("a connection broke without reason", str(call))
         if call.status == 503:
             if not any(call.sent - AWAY_SECONDS < at < call.answered for at in away):
                 yield Violation("unavailable without reason", str(call))
-        elif call.status is not None and (call.status >= 500 or call.status in (404, 405, 415)):
+        elif call.status is not None and call.status not in ANSWERS and (call.act, call.status) != ("password", 400):
             yield Violation(f"an answer of {call.status}", str(call))
         elif call.status == 401 and call.act != "start":
             yield Violation("a good token refused", str(call))

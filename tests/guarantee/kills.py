@@ -199,6 +199,7 @@ class Killer:
         if self._server.poll() is not None:
             history.failures.append(("a server ended by itself", self._server.read_log()))
         killed_at = monotonic()
+        history.faults.append((killed_at, "crash"))
         along = self._plan.postgres if random.random() < self._plan.share else None
         if along:
             history.faults.append((killed_at, "postgres"))

@@ -44,11 +44,15 @@ class Connection:
         self.requests = 0
         self.is_good = True
 
-    def send(self, method: str, path: str, host: str, token: str | None, body: object) -> None:
+    def send(
+        self, method: str, path: str, host: str, token: str | None, body: object, cookie: str | None = None
+    ) -> None:
         """Send a request."""
         head = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: checker\r\n"
         if token:
             head += f"Authorization: Bearer {token}\r\n"
+        if cookie:
+            head += f"Cookie: session={cookie}\r\n"
         content = b""
         if body is not None:
             content = orjson.dumps(body)
@@ -86,14 +90,16 @@ class Wire:
         self._kept: list[Connection] = []
         self._busy: set[Connection] = set()
 
-    async def ask(self, method: str, path: str, token: str | None = None, body: object = None) -> Answer:
+    async def ask(
+        self, method: str, path: str, token: str | None = None, body: object = None, cookie: str | None = None
+    ) -> Answer:
         """The answer to a request; raises Broken."""
         connection = await self._take()
         self._busy.add(connection)
         try:
             async with asyncio.timeout(PATIENCE):
                 sent = monotonic()
-                connection.send(method, path, self._host, token, body)
+                connection.send(method, path, self._host, token, body, cookie)
                 status, content = await connection.read_answer()
                 answer = Answer(status, content, sent, monotonic())
         except TimeoutError:

@@ -83,6 +83,14 @@ def run(tmp_path: Path) -> Callable[[Check], None]:
     return lambda check: asyncio.run(run(check))
 
 
+def test_whoever_writes_waits_for_the_disk(run: Callable[[Check], None]) -> None:
+    async def check(database: SQLiteDatabase, _log: Log) -> None:
+        # FULL: what was committed outlives a loss of power, which no test here can bring about.
+        assert await database.write(lambda db: db.exec_driver_sql("PRAGMA synchronous").scalar()) == 2
+
+    run(check)
+
+
 def test_the_log_is_written_back_by_one_process_at_a_time(run: Callable[[Check], None]) -> None:
     async def check(database: SQLiteDatabase, log: Log) -> None:
         assert log.place.take()
