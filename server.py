@@ -18,7 +18,8 @@ import secrets
 import shlex
 import signal
 
-# Asked to roll over before there is anything to roll over: to die of it would be to stay down.
+# Asked to roll over before there is anything to roll over: to die of it would be to stay down. And a terminal that
+# closes tells the workers too, where it is their parent that rolls over.
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
 import socket
 import sys
@@ -228,7 +229,7 @@ async def serve(settings: Settings, listening: list[socket.socket], line: worker
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     for wait in waits:
         wait.cancel()
-    server.drain(loop.time())
+    server.drain()
     for stream in list(application.streams):
         stream.lose()
     give_up_at = loop.time() + settings.server.shutdown_seconds
@@ -236,7 +237,7 @@ async def serve(settings: Settings, listening: list[socket.socket], line: worker
     is_asked = True
     while is_asked and loop.time() < give_up_at:
         await asyncio.sleep(0.01)
-        is_asked = bool(application.running or application.tasks or server.is_awaiting(loop.time()))
+        is_asked = bool(application.running or application.tasks or server.is_awaiting())
     await server.close_all_connections()
     for task in running:
         task.cancel()
@@ -483,8 +484,6 @@ def command_serve(settings: Settings, options: argparse.Namespace, prepare: Call
 def work(settings: Settings, numbers: list[int]) -> int:
     """Answer requests as one of several workers, on what the parent handed over."""
     line = workers.Line(numbers[0])
-    # A terminal that closes tells all of us; it is the parent that rolls over.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     run(serve(settings, [socket.socket(fileno=number) for number in numbers[1:]], line))
     return 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 from collections import OrderedDict
+from time import monotonic
 from typing import Any
 
 import structlog
@@ -67,7 +68,7 @@ class Connections(HTTPServer):
 
     def handle_stream(self, stream: IOStream, address: Any) -> None:
         if len(self._since) + len(self._application.streams) >= self._most:
-            now = stream.io_loop.time()
+            now = monotonic()
             if now - self._told_at > TELL_SECONDS:
                 self._told_at = now
                 log.warning("as many connections as there is room for", most=self._most)
@@ -78,7 +79,7 @@ class Connections(HTTPServer):
 
     def start_request(self, server_conn: Any, request_conn: Any) -> httputil.HTTPMessageDelegate:
         # Once when the connection comes, and once each time that an answer was sent.
-        now = server_conn.stream.io_loop.time()
+        now = monotonic()
         if server_conn in self._since:
             self._fresh.discard(server_conn)
             self._answered_at = now
@@ -93,14 +94,15 @@ class Connections(HTTPServer):
         self._fresh.discard(server_conn)
         super().on_close(server_conn)
 
-    def drain(self, now: float) -> None:
+    def drain(self) -> None:
         """Take no new connections; those that there are close with their next answer, which says so."""
         self.stop()
         self.conn_params.no_keep_alive = True
-        self._stopped_at = now
+        self._stopped_at = monotonic()
 
-    def is_awaiting(self, now: float) -> bool:
+    def is_awaiting(self) -> bool:
         """Whether somebody is waited for who does not know that we stop, and may be about to ask."""
+        now = monotonic()
         is_fresh = bool(self._fresh) and now < self._stopped_at + FRESH_SECONDS
         return is_fresh or (bool(self._since) and now < max(self._stopped_at, self._answered_at) + KEPT_SECONDS)
 

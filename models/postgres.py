@@ -173,12 +173,11 @@ class PostgresDatabase(Database):
             async with asyncio.timeout(WAIT_SECONDS):
                 await connection.add_listener(CHANNEL, hear)
                 mark = await connection.fetchval(_OLDEST_RUNNING)
-                if self._heard is None:
-                    self._heard = mark
-                # Ids may commit out of order, so nothing is skipped by id: whatever was not committed when the log
-                # was last known to be heard is told, and what was heard already is told twice.
-                missed = await connection.fetch(_EVENTS_SINCE, self._heard)
-            for row in missed:
+            if self._heard is None:
+                self._heard = mark
+            # Ids may commit out of order, so nothing is skipped by id: whatever was not committed when the log
+            # was last known to be heard is told, and what was heard already is told twice.
+            for row in await connection.fetch(_EVENTS_SINCE, self._heard, timeout=SCAN_SECONDS):
                 tell(Happened(**row))
             marked_at = monotonic()
             while not lost.is_set():

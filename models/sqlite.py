@@ -42,7 +42,7 @@ MOST_IN_A_COMMIT = 32
 LOOK_SECONDS = 0.04
 # Threads, each with a connection, for what takes longer than the loop should wait.
 SCANS = 2
-# Bytes of the log: past so many whoever writes waits until it is written back to its end, and begins anew.
+# Bytes of the log: past so many whoever writes writes it back to its end, so that it begins anew.
 LONG_LOG = 64 * 1024 * 1024
 # Rows that are changed before it is written back: many, as a page that was changed twice is written once; few where it
 # has so many pages that it is nearly long, so that little is left.
@@ -134,7 +134,7 @@ class SQLiteDatabase(Database):
             for text in ends.make_setup():
                 self._write_driver.execute(text)
             # SQLite itself locks the other two files: closing those would let go of its locks.
-            shared = FileIO(f"{self._file}-wal", "r+")
+            shared = FileIO(f"{os.path.realpath(self._file)}-wal", "r+")
             self._log = _Log(self._connect(), shared)
             # SQLite gives its lock to whoever asks at the right moment, and has the others sleep longer and longer.
             self._turn = Turn(Place(shared, 1), Place(shared, 2))
@@ -213,9 +213,14 @@ class SQLiteDatabase(Database):
     async def migrate(self) -> None:
         def run() -> None:
             with _told_apart(), self._engine.connect() as connection:
-                _driver(connection).execute("BEGIN IMMEDIATE")
-                migrating.upgrade(connection)
-                connection.commit()
+                # Where another does not end its turn, SQLite's own lock decides.
+                self._turn.take(BUSY_SECONDS)
+                try:
+                    _driver(connection).execute("BEGIN IMMEDIATE")
+                    migrating.upgrade(connection)
+                    connection.commit()
+                finally:
+                    self._turn.give()
 
         await asyncio.get_running_loop().run_in_executor(self._disk, run)
 
@@ -256,7 +261,7 @@ class SQLiteDatabase(Database):
 
     def _write_some(self, loop: asyncio.AbstractEventLoop) -> None:
         """Write what waits when it is our turn, in one commit."""
-        writes, is_due = self._take_waiting(MOST_IN_A_COMMIT), False
+        writes, is_due, is_away = self._take_waiting(MOST_IN_A_COMMIT), False, False
         try:
             with self._told_apart():
                 if not self._turn.take(BUSY_SECONDS):
@@ -266,15 +271,18 @@ class SQLiteDatabase(Database):
                 is_due = self._log.claim(self._write_driver.total_changes)
                 self._commit(writes)
         except Exception as error:
-            if isinstance(error, DatabaseUnavailable):
+            is_away = isinstance(error, DatabaseUnavailable)
+            if is_away:
                 # It is away for those that came meanwhile, too: they don't wait for it as long once more.
                 writes += self._take_waiting(len(self._waiting))
             for write in writes:
                 write.error = write.error or error
         loop.call_soon_threadsafe(_answer, writes)
+        if is_away and self._turn.is_ours and not (self._is_gone or self._is_damaged):
+            # On a full disk there is room in the log again once what is in it is written back.
+            is_due = is_due or self._log.claim(self._write_driver.total_changes, must=True)
         if is_due:
-            # What was to be written failed perhaps: whether there is anything to write back is seen there.
-            self._log.write_back()
+            self._log.write_back(must=is_away)
 
     def _commit(self, writes: list[_Write]) -> None:
         """One transaction with `writes`.
@@ -383,9 +391,9 @@ class SQLiteDatabase(Database):
 class _Log:
     """SQLite's log, which what is committed is in until it is written back to the file; that is done beside writes.
 
-    By one process at a time, and where something was committed since it was its turn: what SQLite before 3.51.3 has
-    committed while nothing was left to write back, and another process began to all the same, it can lose
-    (https://sqlite.org/wal.html#walresetbug).
+    By one process at a time, and where something was committed since it took its place, or where nobody can commit:
+    what SQLite before 3.51.3 has committed while nothing was left to write back, and another process began to all the
+    same, it can lose (https://sqlite.org/wal.html#walresetbug).
     """
 
     def __init__(self, connection: sqlite3.Connection, shared: FileIO) -> None:
@@ -400,26 +408,30 @@ class _Log:
         self._is_ours = False
         self._is_long = False
 
-    def claim(self, changes: int) -> bool:
+    def claim(self, changes: int, *, must: bool = False) -> bool:
         """Whether it is to be written back after the next commit, as many of the `changes` so far came since the last
-        time; until then no other process does. Where it is long whoever else does is waited for."""
+        time, or as it must; until then no other process does. Where it is long whoever else does is waited for."""
         self._is_long = os.fstat(self._shared.fileno()).st_size > LONG_LOG
         most = FEW_IN_LOG if self._pages > MANY_PAGES else MANY_IN_LOG
-        if self._is_ours or not (self._is_long or changes - self._changes > most):
+        if self._is_ours or not (must or self._is_long or changes - self._changes > most):
             return False
         if not self._place.take(monotonic() + PLACE_SECONDS if self._is_long else 0):
             return False
+        try:
+            self._version = self._read_version()
+        except DAMAGED:
+            self._place.give()
+            return False
         self._is_ours, self._changes = True, changes
-        self._version = self._read_version()
         return True
 
-    def write_back(self) -> None:
-        """Begin to; where the log is long, or there can be no other thread, whoever writes does it."""
-        if not self._is_long:
+    def write_back(self, *, must: bool = False) -> None:
+        """Begin to; where it must, it is long, or there can be no other thread, whoever writes does it in his turn."""
+        if not (must or self._is_long):
             with contextlib.suppress(RuntimeError):
-                self._thread.submit(self._run)
+                self._thread.submit(self._run, is_alone=False)
                 return
-        self._run()
+        self._run(is_alone=True)
 
     def close(self) -> None:
         """Finish what was begun."""
@@ -427,21 +439,22 @@ class _Log:
         self._connection.close()
         self._shared.close()
 
-    def _run(self) -> None:
-        # What can't be written back now is with what comes next; a file that is damaged is noted by who reads it.
-        with contextlib.suppress(*DAMAGED):
-            if self._read_version() != self._version:
-                # Passive: it waits for nobody, and nobody for it.
-                [(_, self._pages, _)] = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-        self._is_ours = False
-        self._place.give()
+    def _run(self, *, is_alone: bool) -> None:
+        try:
+            # What can't be written back now is with what comes next; a file that is damaged is noted by who reads it.
+            with contextlib.suppress(*DAMAGED):
+                if is_alone or self._read_version() != self._version:
+                    # Passive: it waits for nobody, and nobody for it.
+                    [(_, self._pages, _)] = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        finally:
+            # In this order: whoever asks in between is told that it is ours still.
+            self._place.give()
+            self._is_ours = False
 
     def _read_version(self) -> int:
-        """What every commit moves; 0 where it can't be read."""
-        with contextlib.suppress(*DAMAGED):
-            [(version,)] = self._connection.execute("PRAGMA data_version").fetchall()
-            return int(version)
-        return 0
+        """What every commit moves."""
+        [(version,)] = self._connection.execute("PRAGMA data_version").fetchall()
+        return int(version)
 
 
 def _answer(writes: list[_Write]) -> None:

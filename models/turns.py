@@ -1,7 +1,8 @@
-"""Turns: what processes that share a file do one after another, each as soon as those who asked before it have."""
+"""Turns: what processes that share a file do one after another, none again while another waits."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import struct
@@ -17,7 +18,8 @@ _FLOCK = "hhqqi"
 class Place:
     """A byte of a file, which one who opened it holds at a time; whoever ends holds none (fcntl(2), F_OFD_SETLK).
 
-    The file needs no such byte, and SQLite does not lock this one: the locks of a process are apart from these.
+    The file needs no such byte, and SQLite does not lock this one: the locks of a process are apart from these. On a
+    file system that has no such locks everybody holds his place.
     """
 
     def __init__(self, file: FileIO, byte: int) -> None:
@@ -34,18 +36,22 @@ class Place:
 
     def give(self) -> None:
         """Hold it no more."""
-        fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, self._lock(fcntl.F_UNLCK))
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, self._lock(fcntl.F_UNLCK))
 
     def is_taken(self) -> bool:
         """Whether another holds it."""
-        found = fcntl.fcntl(self._file, fcntl.F_OFD_GETLK, self._lock(fcntl.F_WRLCK))
-        return bool(struct.unpack_from(_FLOCK, found)[0] != fcntl.F_UNLCK)
+        with contextlib.suppress(OSError):
+            found = fcntl.fcntl(self._file, fcntl.F_OFD_GETLK, self._lock(fcntl.F_WRLCK))
+            return bool(struct.unpack_from(_FLOCK, found)[0] != fcntl.F_UNLCK)
+        return False
 
     def _try(self) -> bool:
-        try:
-            fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, self._lock(fcntl.F_WRLCK))
-        except BlockingIOError:
-            return False
+        with contextlib.suppress(OSError):
+            try:
+                fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, self._lock(fcntl.F_WRLCK))
+            except BlockingIOError:
+                return False
         return True
 
     def _lock(self, kind: int) -> bytes:
@@ -58,21 +64,23 @@ class Turn:
     def __init__(self, first: Place, second: Place) -> None:
         self._first = first
         self._second = second
-        self._is_ours = False
+        self.is_ours = False
 
     def take(self, seconds: float) -> bool:
         """Wait for a turn that long, unless it is ours and nobody else waits; whether it is ours now."""
-        if self._is_ours and not self._first.is_taken():
+        if self.is_ours and not self._first.is_taken():
             return True
         self.give()
         give_up_at = monotonic() + seconds
         if self._first.take(give_up_at):
-            self._is_ours = self._second.take(give_up_at)
-            self._first.give()
-        return self._is_ours
+            try:
+                self.is_ours = self._second.take(give_up_at)
+            finally:
+                self._first.give()
+        return self.is_ours
 
     def give(self) -> None:
         """Have the next one do it."""
-        if self._is_ours:
-            self._is_ours = False
+        if self.is_ours:
+            self.is_ours = False
             self._second.give()

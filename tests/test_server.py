@@ -355,6 +355,15 @@ def test_a_connection_that_was_taken_is_answered_though_the_server_ends(tmp_path
     assert running.process.wait(30) == 0
 
 
+def test_a_connection_that_was_kept_and_says_nothing_more_holds_up_no_end(tmp_path: Path) -> None:
+    running = start_server(tmp_path, f"sqlite:///{tmp_path}/sessions.sqlite3")
+    with httpx.Client(verify=NO_TLS) as client:
+        assert client.get(f"{running.address}/healthz").status_code == 200
+        running.process.send_signal(signal.SIGTERM)
+        # Far less than `server.shutdown_seconds`.
+        assert running.process.wait(10) == 0
+
+
 def is_refused(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port)).close()

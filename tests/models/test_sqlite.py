@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import sqlite3
 from collections.abc import Callable, Coroutine
 from io import FileIO
@@ -49,6 +50,10 @@ class Log:
     def is_written_back(self) -> bool:
         """Whether anything was written to the file since it was marked."""
         return self.file.stat().st_mtime != 0
+
+    def measure(self) -> int:
+        """How many bytes it has."""
+        return os.fstat(self._shared.fileno()).st_size
 
     def close(self) -> None:
         """See it no more."""
@@ -128,6 +133,43 @@ def test_the_log_is_not_written_back_where_nothing_was_committed_since_the_last_
         other.close()
 
     run(check)
+
+
+def test_where_the_disk_was_full_there_is_room_in_the_log_again(run: Callable[[Check], None]) -> None:
+    async def check(database: SQLiteDatabase, log: Log) -> None:
+        async def is_written() -> bool:
+            try:
+                # Not so many that they are written back.
+                await database.write(lambda db: db.exec_driver_sql("UPDATE rows SET n = n + 1 WHERE rowid < 100"))
+            except DatabaseUnavailable:
+                return False
+            return True
+
+        await database.write(stir)
+        await asyncio.to_thread(wait_until, log.place.take)
+        log.place.give()
+        assert await is_written()
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (log.measure(), before[1]))
+        try:
+            written = [await is_written() for _ in range(20)]
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert not all(written), "it was not full"
+        assert written[-1]
+
+    run(check)
+
+
+def test_a_file_may_be_named_by_a_link(tmp_path: Path) -> None:
+    async def check() -> None:
+        link = tmp_path / "link.sqlite3"
+        link.symlink_to(tmp_path / "sessions.sqlite3")
+        database = SQLiteDatabase(f"sqlite:///{link}")
+        await database.write(lambda db: db.exec_driver_sql("CREATE TABLE rows (n INTEGER)"))
+        await database.close()
+
+    asyncio.run(check())
 
 
 @pytest.mark.long
