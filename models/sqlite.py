@@ -278,10 +278,8 @@ class SQLiteDatabase(Database):
             for write in writes:
                 write.error = write.error or error
         loop.call_soon_threadsafe(_answer, writes)
-        if is_away and self._turn.is_ours and not (self._is_gone or self._is_damaged):
-            # On a full disk there is room in the log again once what is in it is written back.
-            is_due = is_due or self._log.claim(self._write_driver.total_changes, must=True)
         if is_due:
+            # Where nothing could be committed the disk is full perhaps: once the log is written back it has room.
             self._log.write_back(must=is_away)
 
     def _commit(self, writes: list[_Write]) -> None:
@@ -408,12 +406,12 @@ class _Log:
         self._is_ours = False
         self._is_long = False
 
-    def claim(self, changes: int, *, must: bool = False) -> bool:
+    def claim(self, changes: int) -> bool:
         """Whether it is to be written back after the next commit, as many of the `changes` so far came since the last
-        time, or as it must; until then no other process does. Where it is long whoever else does is waited for."""
+        time; until then no other process does. Where it is long whoever else does is waited for."""
         self._is_long = os.fstat(self._shared.fileno()).st_size > LONG_LOG
         most = FEW_IN_LOG if self._pages > MANY_PAGES else MANY_IN_LOG
-        if self._is_ours or not (must or self._is_long or changes - self._changes > most):
+        if self._is_ours or not (self._is_long or changes - self._changes > most):
             return False
         if not self._place.take(monotonic() + PLACE_SECONDS if self._is_long else 0):
             return False
