@@ -10,7 +10,7 @@ from io import FileIO
 from time import monotonic, sleep
 
 # Between two looks whether it is free: nothing tells, and those who have it have it for milliseconds.
-LOOK_SECONDS = 0.0002
+LOOK_SECONDS = 0.001
 # What struct flock is: type, whence, start, length, process (fcntl(2)).
 _FLOCK = "hhqqi"
 
