@@ -47,6 +47,7 @@ LONG_LOG = 64 * 1024 * 1024
 # Rows that are changed before it is written back: many, as a page that was changed twice is written once; few where it
 # has so many pages that it is nearly long, so that little is left.
 MANY_IN_LOG, FEW_IN_LOG, MANY_PAGES = 500, 100, 12_000
+# So long whoever writes waits for another who writes a long log back.
 PLACE_SECONDS = 1
 PRAGMAS = (
     f"busy_timeout={BUSY_SECONDS * 1000}",
@@ -266,6 +267,7 @@ class SQLiteDatabase(Database):
             with self._told_apart():
                 if not self._turn.take(BUSY_SECONDS):
                     raise DatabaseUnavailable("another process does not end its turn to write")
+                # What came while it was another's turn is in it too.
                 writes += self._take_waiting(MOST_IN_A_COMMIT - len(writes))
                 self._check_gone()
                 is_due = self._log.claim(self._write_driver.total_changes)

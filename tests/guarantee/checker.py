@@ -178,12 +178,10 @@ class Checker:
 
     def _read_logs(self) -> None:
         """What the servers say of mistakes, and of workers that died and were not killed."""
-        logs = [server.log.read_text() for server in self._servers]
-        for log in logs:
-            if "Traceback" in log:
-                told = log[max(0, log.index("Traceback") - 500) :][:2000]
+        for server in self._servers:
+            if told := server.find_in_log("Traceback"):
                 self.history.failures.append(("a mistake in the server's log", told))
-        died = sum(log.count("a worker died") for log in logs)
+        died = sum(server.log.read_text().count("a worker died") for server in self._servers)
         if died > (killed := self.history.count_faults()["workers"]):
             self.history.failures.append(("workers died by themselves", f"{died}, and {killed} were killed"))
 

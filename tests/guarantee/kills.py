@@ -153,10 +153,9 @@ class Killer:
         # Once more all rounds' acts, now that all kills are over.
         async with self._open() as database:
             self._report.violations.update(judge(self._report.history, await database.read(read_ledger), MOST))
-        log = self._server.log.read_text()
         for alarm in ("Traceback", "restored from a back-up"):
-            if alarm in log:
-                self._note("an alarm without reason", log[max(0, log.index(alarm) - 500) :][:2000])
+            if told := self._server.find_in_log(alarm):
+                self._note("an alarm without reason", told)
         return self._report
 
     async def _round(self) -> None:

@@ -113,6 +113,11 @@ class Server:
         """The end of what it said."""
         return self.log.read_text()[-2000:]
 
+    def find_in_log(self, word: str) -> str | None:
+        """What it said around the first such word; None where it said none."""
+        log = self.log.read_text()
+        return log[max(0, log.index(word) - 500) :][:2000] if word in log else None
+
     def find_workers(self) -> list[int]:
         """The processes that answer."""
         if self.process is None or self.workers == 1:
