@@ -26,6 +26,8 @@ log = structlog.get_logger("handlers")
 
 SESSIONS = "/sessions/session-"
 END = re.compile(r"/sessions/session-(user|client)-d/([0-9]{1,18})/")
+# Whatever else a header `Host` may be, or none, is for Tornado to judge.
+HOST = re.compile(r"[A-Za-z0-9._:\[\]-]+")
 # A request with one of these asks for more than the answer as it is.
 MORE = frozenset(("Content-Length", "Expect", "If-None-Match", "Origin", "Transfer-Encoding", "Upgrade"))
 OK = httputil.ResponseStartLine("HTTP/1.1", 200, "OK")
@@ -83,9 +85,12 @@ class DirectDelegate(httputil.HTTPMessageDelegate):
         if self._asked is None:
             self._otherwise.finish()
             return
+        host = self._asked.headers.get("Host", "")
         try:
-            is_answered = self._application.is_host(self._asked.headers.get("Host", "")) and (
-                self._send_list(self._asked) or self._end(self._asked)
+            is_answered = (
+                HOST.fullmatch(host)
+                and self._application.is_host(host)
+                and (self._send_list(self._asked) or self._end(self._asked))
             )
         except (Refusal, InvalidToken, DatabaseUnavailable):
             is_answered = False
@@ -108,7 +113,7 @@ class DirectDelegate(httputil.HTTPMessageDelegate):
         if not site:
             if parts.settings.server.trusted_proxies:
                 return False
-            site = f"http://{asked.headers.get('Host', '')}"
+            site = f"http://{asked.headers['Host']}"
         claims = parts.tokens.check_access(read_bearer(asked.headers))
         kept = self._application.answers.get(claims.kind.name, claims.account_id, site)
         own = f"{SESSIONS}{claims.kind.name}-l/"

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -290,6 +291,22 @@ async def test_ending_what_one_may_not_end_is_told_by_the_handler(door: Door, ki
     assert (await door.end(f"{address}{device['session']}/", "forged")).status_code == 401
 
     assert (await door.ask(f"/sessions/session-{kind}-l/", others["access"])).status_code == 200
+    assert (await door.ask(f"/sessions/session-{kind}-l/", device["access"])).status_code == 200
+
+
+@at_a_door()
+async def test_who_does_not_say_whom_he_asks_is_400_and_ends_nothing(door: Door, kind: str, account_id: int) -> None:
+    device = await door.start(kind, account_id)
+    address = f"/sessions/session-{kind}-d/"
+
+    for host, session_id in product(("", "Host: a, b\r\n", "Host: a/b\r\n"), (device["session"], 10**17)):
+        reader, writer = await asyncio.open_connection(*door.address.removeprefix("http://").split(":"))
+        asked = f"DELETE {address}{session_id}/ HTTP/1.1\r\n{host}Authorization: Bearer {device['access']}\r\n\r\n"
+        writer.write(asked.encode())
+        assert (await asyncio.wait_for(reader.read(), 20)).startswith(b"HTTP/1.1 400 ")
+        writer.close()
+        await writer.wait_closed()
+
     assert (await door.ask(f"/sessions/session-{kind}-l/", device["access"])).status_code == 200
 
 
