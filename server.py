@@ -688,7 +688,10 @@ COMMANDS: dict[str, Callable[[Settings, argparse.Namespace], int]] = {
 
 
 def main(arguments: list[str]) -> int:
-    """Run a command; the exit code: 0, 1 where it could not be done, 2 where it was asked wrongly."""
+    """Run a command; the exit code: 0, 1 where it could not be done, 2 where it was asked wrongly, 130 where it was
+    stopped before it was done."""
+    # Until there is something in flight to finish, a stop is as from the keyboard.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments = ["serve", *arguments]
     options = make_parser().parse_args(arguments)
@@ -702,6 +705,8 @@ def main(arguments: list[str]) -> int:
     except (Stop, DatabaseUnavailable) as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 0 if options.command in ("serve", "demo") else 130
 
 
 if __name__ == "__main__":

@@ -341,6 +341,41 @@ def test_what_is_in_flight_is_answered_before_the_server_ends(tmp_path: Path, nu
     assert "Traceback" not in running.log.read_text()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_a_demo_that_is_stopped_while_it_is_made_leaves_nothing(tmp_path: Path, number: int) -> None:
+    made = subprocess.Popen(
+        [sys.executable, ROOT / "server.py", "demo", "--port", "0"], cwd=tmp_path,
+        env=clean_environment() | {"TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with made:
+        assert made.stdout
+        assert "Making some 300 accounts" in made.stdout.readline()
+        made.send_signal(number)
+        told = made.communicate(timeout=60)
+
+    assert made.returncode == 0
+    assert "Traceback" not in told[1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_asked_for_a_password_and_stopped_makes_no_account(tmp_path: Path) -> None:
+    us, terminal = os.openpty()
+    # On a terminal of its own, where it asks.
+    asking = subprocess.Popen(
+        [sys.executable, ROOT / "server.py", "add-user", "--email", "anna@example.com"], cwd=tmp_path,
+        env=clean_environment(), stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True,
+    )  # fmt: skip
+    os.close(terminal)
+    with asking:
+        told = b""
+        while b"assword" not in told:
+            told += os.read(us, 1024)
+        asking.send_signal(signal.SIGINT)
+        assert asking.wait(60) == 130
+    os.close(us)
+    assert b"Traceback" not in told
+
+
 def test_a_connection_that_was_taken_is_answered_though_the_server_ends(tmp_path: Path) -> None:
     running = start_server(tmp_path, f"sqlite:///{tmp_path}/sessions.sqlite3")
     port = int(running.address.rpartition(":")[2])
