@@ -237,10 +237,10 @@ class TellingHandler(_ActHandler):
         if not tells:
             # A thief's first wish.
             await self.require_recent(self._(N_("Get no messages about new devices")))
-        row = await self.parts.database.write(
-            profiles.change_fields, self.principal, {"tells_new_devices": tells}, clock.now()
+        is_there = await self.parts.database.write(
+            profiles.tell_new_devices, self.principal, tells, self.origin, clock.now()
         )
-        await self.turn_away_if(row is None)
+        await self.turn_away_if(not is_there)
         if tells:
             self.redirect_to(ADDRESS, N_("You will get a message when a new device signs in."))
         else:

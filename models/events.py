@@ -33,7 +33,8 @@ class Type(StrEnum):
     SENT = "sent"
     NAMED = "named"
     ENDED = "ended"
-    # A contact was replaced by another; which one is the cause: "email", or, where it was taken away, "no_email".
+    # A contact was replaced by another; which one is the cause: "email", or, where it was taken away, "no_email". Or
+    # whether new devices are told: "messages" and "no_messages".
     CHANGED = "changed"
     # By its owner; or by a code or by the link that staff sent: "reset" and "link" are the causes.
     PASSWORD_CHANGED = "password_changed"  # noqa: S105

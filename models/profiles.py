@@ -27,6 +27,18 @@ def change_fields(db: Connection, principal: Principal, values: Mapping[str, Any
     return accounts.change(db, kind, principal.account_id, now, dict(values), is_proven(principal, now))
 
 
+def tell_new_devices(db: Connection, principal: Principal, tells: bool, origin: Origin, now: datetime) -> bool:
+    """Have sign-ins on new devices told to the account, or not; False where its session has ended."""
+    kind = principal.kind
+    values, differs = {"tells_new_devices": tells}, kind.accounts.c.tells_new_devices.is_not(tells)
+    if accounts.change(db, kind, principal.account_id, now, values, is_proven(principal, now), differs) is None:
+        return accounts.get(db, kind, principal.account_id, is_proven(principal, now)) is not None
+    cause = "messages" if tells else "no_messages"
+    made = events.make(kind, principal.account_id, Type.CHANGED, now, cause=cause, by=principal, origin=origin)
+    events.append(db, made)
+    return True
+
+
 def ask_contact(
     db: Connection,
     principal: Principal,

@@ -218,9 +218,12 @@ def name(
         # It ended between the two statements.
         return None
     account_id: int = named[0][0]
-    events.append(
-        db, events.make(kind, account_id, Type.NAMED, now, session_id=session_id, by=principal, origin=origin)
+    is_own = (kind.name, account_id) == (principal.kind.name, principal.account_id)
+    cause = None if is_own else Cause.STAFF
+    made = events.make(
+        kind, account_id, Type.NAMED, now, session_id=session_id, cause=cause, by=principal, origin=origin
     )
+    events.append(db, made)
     return get_visible(db, principal, kind, session_id, now)
 
 

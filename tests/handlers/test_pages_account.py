@@ -450,8 +450,12 @@ def test_an_account_that_wants_no_messages_gets_none(house: House, browser: Brow
     house.sign_in(last, "program/1")
     wait_until(lambda: letters(house, last.contact))
     assert not letters(house, account.contact)
-    browser.send("/account/", "/account/telling/", tells_new_devices="on")
+    for _ in range(2):
+        browser.send("/account/", "/account/telling/", tells_new_devices="on")
     assert row(house, account)["tells_new_devices"]
+    page = browser.get("/activity/").text
+    assert page.count("Messages about new devices were turned off.") == 1
+    assert page.count("Messages about new devices were turned on.") == 1
 
 
 def test_the_message_is_in_the_owners_language_and_not_in_the_strangers(house: House, other: Browser) -> None:

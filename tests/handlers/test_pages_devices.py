@@ -214,13 +214,15 @@ def test_a_name_that_is_too_long_is_refused_at_its_field(house: House, browser: 
 
 
 def test_one_device_tells_all_that_is_known_of_it_and_its_history(house: House, browser: Browser) -> None:
+    staff = house.enter(house.add("user", staff=True))
     account = sign_in(house, browser, "client")
     other = house.enter(account, PHONE)
-    browser.send(f"/devices/{other.session}/", name="Pocket")
+    browser.send(f"/devices/{other.session}/", name="Odd")
+    house.ask("PATCH", f"/sessions/session-client-u/{other.session}/", staff, json={"name": "Pocket"})
 
     page = browser.get(f"/devices/{other.session}/").text
 
-    for told in ("Pocket", PHONE, "127.0.0.1", "signed in.", "A device was named.", "UTC"):
+    for told in ("Pocket", PHONE, "127.0.0.1", "signed in.", "A device was named.", "Staff named a device.", "UTC"):
         assert told in page
 
 

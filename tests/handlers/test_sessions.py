@@ -392,6 +392,7 @@ def test_a_name_is_seen_by_staff_and_by_the_other_device_at_once(
         assert [one["name"] for one in _details(house, account, watching)] == [None, "Old phone"]
     event = house.read(get_events, account)[-1]
     assert (event["type"], event["session_id"], event["by_id"]) == ("named", device.session, account.id)
+    assert event["cause"] is None
 
 
 def _details(house: House, account: Account, device: Device) -> list[dict[str, Any]]:
@@ -472,7 +473,7 @@ def test_staff_list_name_and_end_anyone_s_sessions_and_the_log_says_who(
     assert list_ids(house, device) == [device.session]
     named_event, ended_event = house.read(get_events, account)[-2:]
     by = {"by_kind": "user", "by_id": staff.account.id, "ip": "127.0.0.1", "session_id": other.session}
-    assert dict(named_event) | by | {"type": "named"} == dict(named_event)
+    assert dict(named_event) | by | {"type": "named", "cause": "staff"} == dict(named_event)
     assert dict(ended_event) | by | {"type": "ended", "cause": "staff", "device": "other/1"} == dict(ended_event)
 
 
