@@ -95,9 +95,9 @@ def forbidden() -> Refusal:
 def read_bearer(headers: httputil.HTTPHeaders) -> str:
     """The token of `Authorization: Bearer` (RFC 6750, section 2.1); raises 401 where there is none."""
     scheme, _, token = headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer":
+    if scheme.lower() != "bearer" or not (token := token.strip()):
         raise not_provided()
-    return token.strip()
+    return token
 
 
 def read_id(text: str) -> int:

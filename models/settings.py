@@ -176,6 +176,8 @@ class TokenSettings(Section):
         for key in self.keys:
             if key.algorithm not in self.algorithms:
                 raise ValueError(f"keys: {key.kid}: {key.algorithm} is not one of the algorithms allowed")
+        if timedelta(seconds=self.access_seconds) > timedelta(days=self.longest_days):
+            raise ValueError("access_seconds: expected no more than longest_days")
         return self
 
 

@@ -84,7 +84,8 @@ def test_the_scheme_s_case_and_the_spaces_after_it_are_the_caller_s(house: House
 
 
 @pytest.mark.parametrize(
-    "credentials", ["", "Basic dXNlcjpwYXNz", "Bearer{token}", "Token {token}", "{token}", "Bearerish {token}"]
+    "credentials",
+    ["", "Bearer", "Basic dXNlcjpwYXNz", "Bearer{token}", "Token {token}", "{token}", "Bearerish {token}"],
 )
 def test_what_is_no_bearer_token_is_no_token(house: House, device: Device, credentials: str) -> None:
     answer = house.ask("GET", LIST, headers={"Authorization": credentials.format(token=device.access)})
@@ -93,9 +94,7 @@ def test_what_is_no_bearer_token_is_no_token(house: House, device: Device, crede
     assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
-@pytest.mark.parametrize(
-    "credentials", ["Bearer", "Bearer x", "Bearer a.b.c", "Bearer {token} {token}", "Bearer {token}="]
-)
+@pytest.mark.parametrize("credentials", ["Bearer x", "Bearer a.b.c", "Bearer {token} {token}", "Bearer {token}="])
 def test_a_bearer_token_that_is_none_of_ours_is_not_valid(house: House, device: Device, credentials: str) -> None:
     answer = house.ask("GET", LIST, headers={"Authorization": credentials.format(token=device.access)})
 

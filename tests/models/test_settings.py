@@ -211,6 +211,8 @@ WRONG_FILES = {
     "tokens: {algorithms: [none]}": "tokens.algorithms.0: expected 'HS256', 'HS384' or 'HS512'",
     "tokens: {access_seconds: 0}": "tokens.access_seconds: expected greater than 0",
     "tokens: {access_seconds: 100000000000}": "tokens.access_seconds: expected less than or equal to 10000000",
+    "tokens: {access_seconds: 86401, longest_days: 1}":
+        "tokens.access_seconds: expected no more than longest_days",
     "sessions: {most: many}": "sessions.most: expected a valid integer",
     "sessions: {user: {idle_minutes: 0, absolute_hours: 1}}": "sessions.user.idle_minutes: expected greater than 0",
     "accounts: {registration: maybe}": "accounts.registration: expected a valid boolean",
