@@ -82,7 +82,8 @@ DETAILS: Json = {
     "os": TEXT,
     "created_at": TIME,
     "last_seen_at": TIME,
-    "expires_at": TIME | {"description": "When it ends unless it is used before."},
+    "expires_at": TIME
+    | {"description": "When it ends; use before that moves it, up to the longest that a session lives."},
 }
 # The owner's document's own accounts, sessions and devices.
 ACCOUNTS: dict[str, Json] = {
@@ -717,8 +718,9 @@ def _refusals() -> dict[str, Json]:
                            {"detail": "The body is too large."}),
         "NotJson": refuse("A body that is not application/json.", {"detail": "Send the body as application/json."}),
         "TooMany": _answer(
-            "Too many wrong tries for this account or from this network, or too many codes sent to either. A device "
-            "that names itself by a `device_id` which the account has signed in with waits for no stranger's tries.",
+            "Too many wrong tries for this account or from this network, too many codes asked for or accounts made "
+            "from it. A device that names itself by a `device_id` which the account has signed in with waits for no "
+            "stranger's tries.",
             _refer("schemas", "Detail"), {"detail": "Too many tries. Try again in 32 s."},
         ) | {"headers": {"Retry-After": later}},
         "TooManyStreams": _answer(
