@@ -690,8 +690,10 @@ COMMANDS: dict[str, Callable[[Settings, argparse.Namespace], int]] = {
 def main(arguments: list[str]) -> int:
     """Run a command; the exit code: 0, 1 where it could not be done, 2 where it was asked wrongly, 130 where it was
     stopped before it was done."""
-    # Until there is something in flight to finish, a stop is as from the keyboard.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Until there is something in flight to finish, a stop is as from the keyboard; whoever starts a program behind his
+    # back has it ignore that, and Python would too.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments = ["serve", *arguments]
     options = make_parser().parse_args(arguments)

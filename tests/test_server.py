@@ -348,10 +348,13 @@ def test_a_demo_that_is_stopped_while_it_is_made_leaves_nothing(tmp_path: Path, 
         env=clean_environment() | {"TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     with made:
-        assert made.stdout
-        assert "Making some 300 accounts" in made.stdout.readline()
-        made.send_signal(number)
-        told = made.communicate(timeout=60)
+        try:
+            assert made.stdout
+            assert "Making some 300 accounts" in made.stdout.readline()
+            made.send_signal(number)
+            told = made.communicate(timeout=60)
+        finally:
+            made.kill()
 
     assert made.returncode == 0
     assert "Traceback" not in told[1]
@@ -367,11 +370,14 @@ def test_what_is_asked_for_a_password_and_stopped_makes_no_account(tmp_path: Pat
     )  # fmt: skip
     os.close(terminal)
     with asking:
-        told = b""
-        while b"assword" not in told:
-            told += os.read(us, 1024)
-        asking.send_signal(signal.SIGINT)
-        assert asking.wait(60) == 130
+        try:
+            told = b""
+            while b"assword" not in told:
+                told += os.read(us, 1024)
+            asking.send_signal(signal.SIGINT)
+            assert asking.wait(60) == 130
+        finally:
+            asking.kill()
     os.close(us)
     assert b"Traceback" not in told
 
