@@ -26,6 +26,8 @@ class Process:
 
     process: asyncio.subprocess.Process
     line: socket.socket
+    # It has ended, or another took its place and it is ending.
+    is_over: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def is_ready(self) -> bool:
         """Wait until the worker answers requests; False where it ended before."""
@@ -46,6 +48,8 @@ class Slot:
 
     sockets: Sequence[socket.socket]
     processes: list[Process] = field(default_factory=list)
+    # Those that others took the place of, while they finish what is in flight.
+    leaving: list[Process] = field(default_factory=list)
     # Whether any worker answered here: one that never does is not worth another try.
     was_ready: bool = False
     # Held by whoever looks whether it is empty, and starts one.
@@ -72,7 +76,14 @@ class Parent:
         for slot in self._slots:
             self._keep(self._occupy(slot))
         await self._stopping.wait()
-        processes = [process for slot in self._slots for process in slot.processes]
+        processes: list[Process] = []
+        for slot in self._slots:
+            # Whoever starts one has it by then, and from now on nobody does.
+            async with slot.filling:
+                processes += slot.processes + slot.leaving
+            # Whoever comes now is refused, and waits for no worker.
+            for listening in slot.sockets:
+                listening.close()
         for process in processes:
             process.stop()
         await asyncio.gather(*(process.process.wait() for process in processes))
@@ -89,7 +100,6 @@ class Parent:
     async def _occupy(self, slot: Slot) -> None:
         """Keep one worker in `slot`, whatever happens to it."""
         loop, wait = asyncio.get_running_loop(), 0.0
-        code = 0
         while not self._stopping.is_set():
             started_at = loop.time()
             async with slot.filling:
@@ -97,15 +107,17 @@ class Parent:
                 is_there = bool(slot.processes)
             if process:
                 slot.was_ready = await process.is_ready() or slot.was_ready
-                code = await self._leave(slot, process)
+            code = 0
             while slot.processes and not self._stopping.is_set():
-                # Another took its place while rolling over: watch that one.
-                code = await self._leave(slot, slot.processes[-1])
+                # Where another takes its place while rolling over, that one is next.
+                newest = slot.processes[-1]
+                await newest.is_over.wait()
+                code = newest.process.returncode or 0
             if self._stopping.is_set():
                 return
             if not slot.was_ready and code > 0:
                 # It never worked and ended by itself; trying again would only repeat what it said.
-                self._exit_code = code or 1
+                self._exit_code = code
                 self._stopping.set()
                 return
             is_stable = loop.time() - started_at > STABLE_SECONDS
@@ -114,21 +126,27 @@ class Parent:
                 log.error("a worker died and is started again", exit_code=code, wait_seconds=wait)
             await asyncio.sleep(wait)
 
-    async def _leave(self, slot: Slot, process: Process) -> int:
-        code = await process.process.wait()
+    async def _leave(self, slot: Slot, process: Process) -> None:
+        """Wait for a worker's end."""
+        await process.process.wait()
         process.line.close()
-        if process in slot.processes:
-            slot.processes.remove(process)
-        return code
+        for processes in (slot.processes, slot.leaving):
+            if process in processes:
+                processes.remove(process)
+        process.is_over.set()
 
     async def _start(self, slot: Slot) -> Process | None:
-        """A new worker in the slot; None where the system starts none now, for want of memory or of its program."""
+        """A new worker in the slot; None while all are stopped, and where the system starts none now, for want of
+        memory or of its program."""
+        if self._stopping.is_set():
+            return None
         try:
             process = await self._spawn(slot)
         except OSError as error:
             log.warning("a worker could not be started", error=error.strerror)
             return None
         slot.processes.append(process)
+        self._keep(self._leave(slot, process))
         return process
 
     async def _spawn(self, slot: Slot) -> Process:
@@ -153,14 +171,19 @@ class Parent:
                 async with slot.filling:
                     old = list(slot.processes)
                     new = await self._start(slot)
-                if new and await new.is_ready():
-                    slot.was_ready = True
-                    for process in old:
-                        process.stop()
-                else:
+                is_ready = new and await new.is_ready()
+                if self._stopping.is_set():
+                    return
+                if not is_ready:
                     log.error("a new worker did not start; the old one goes on")
-                    if new:
-                        await self._leave(slot, new)
+                    continue
+                slot.was_ready = True
+                for process in old:
+                    process.stop()
+                    if process in slot.processes:
+                        slot.processes.remove(process)
+                        slot.leaving.append(process)
+                    process.is_over.set()
 
 
 class Line:

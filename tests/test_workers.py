@@ -251,6 +251,74 @@ def test_a_worker_that_took_over_from_one_that_was_not_ready_yet_is_started_agai
     assert asyncio.run(asyncio.wait_for(work(), 60)) == 0
 
 
+DRAINING = """
+import pathlib, signal, socket, sys, time
+told = pathlib.Path(sys.argv[1])
+count = len(told.read_text().split()) if told.exists() else 0
+if count == 0:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+told.open("a").write("started\\n")
+socket.socket(fileno=int(sys.argv[3].split(",")[0])).send(b"r")
+while not pathlib.Path(f"{told}.{count}").exists():
+    time.sleep(0.01)
+sys.exit(1)
+"""
+
+
+def test_a_worker_that_dies_while_the_one_before_it_still_finishes_is_started_again(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+
+    def has_started(count: int) -> bool:
+        return told.exists() and told.read_text().count("started") == count
+
+    async def work() -> int:
+        parent = workers.Parent([sys.executable, "-c", DRAINING, str(told)], [[]])
+        (slot,) = parent._slots
+        working = asyncio.create_task(parent.run())
+        await asyncio.to_thread(wait_until, lambda: slot.was_ready)
+        os.kill(os.getpid(), signal.SIGHUP)
+        await asyncio.to_thread(wait_until, lambda: slot.leaving)
+        (tmp_path / "told.1").touch()
+        await asyncio.to_thread(wait_until, lambda: has_started(3))
+        assert slot.leaving
+        (tmp_path / "told.0").touch()
+        await asyncio.to_thread(wait_until, lambda: not slot.leaving)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return await working
+
+    assert asyncio.run(asyncio.wait_for(work(), 60)) == 0
+
+
+LATE = """
+import pathlib, socket, sys, time
+told = pathlib.Path(sys.argv[1])
+told.open("a").write("started\\n")
+if told.read_text().count("started") < 3:
+    socket.socket(fileno=int(sys.argv[3].split(",")[0])).send(b"r")
+time.sleep(60)
+"""
+
+
+def test_nobody_is_started_any_more_once_all_are_stopped_while_rolling_over(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+
+    async def work() -> int:
+        parent = workers.Parent([sys.executable, "-c", LATE, str(told)], [[], []])
+        working = asyncio.create_task(parent.run())
+        await asyncio.to_thread(wait_until, lambda: all(slot.was_ready for slot in parent._slots))
+        os.kill(os.getpid(), signal.SIGHUP)
+        await asyncio.to_thread(wait_until, lambda: told.read_text().count("started") == 3)
+        with capture_logs() as logs:
+            os.kill(os.getpid(), signal.SIGTERM)
+            code = await working
+        assert logs == []
+        assert not any(slot.processes or slot.leaving for slot in parent._slots)
+        return code
+
+    assert asyncio.run(asyncio.wait_for(work(), 60)) == 0
+    assert told.read_text().count("started") == 3
+
+
 def test_a_hangup_before_there_are_workers_is_outlived(tmp_path: Path) -> None:
     with (tmp_path / "log").open("wb") as out:
         process = subprocess.Popen(
@@ -294,11 +362,11 @@ def test_a_place_that_rolling_over_filled_is_not_filled_again(tmp_path: Path) ->
         for process in list(slot.processes):
             process.stop()
         await asyncio.to_thread(wait_until, lambda: slot.processes and slot.processes[0] not in (first, second))
-        assert await slot.processes[0].is_ready()
+        (third,) = slot.processes
+        assert await third.is_ready()
         occupying.cancel()
-        slot.processes[0].process.kill()
-        await slot.processes[0].process.wait()
-        slot.processes[0].line.close()
+        third.process.kill()
+        await third.is_over.wait()
 
     asyncio.run(asyncio.wait_for(work(), 20))
     assert told.read_text().split() == ["started", "started", "ended", "started"]
