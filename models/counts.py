@@ -53,6 +53,8 @@ from models.spans import DAY, Span
 
 HOUR = 3_600_000_000
 MOST_AT_ONCE = 500
+# And so many events of a restored log lose the numbers of their transactions.
+MOST_FORGOTTEN = 2000
 
 
 @cache
@@ -172,8 +174,8 @@ def events_between(since: int, until: int) -> Select[Any]:
     return counted.group_by(literal_column("1"), literal_column("2"))
 
 
-def fold_events(db: Connection) -> int:
-    """Add what was logged since the last time to the counts; how many sorts and hours that were."""
+def fold_events(db: Connection) -> bool:
+    """Add what was logged since the last time to the counts; whether more is left for the next call."""
     # Two that do so at once wait for each other.
     marked = db.execute(select(EVENT_MARKS.c.mark).with_for_update()).scalar_one()
     columns = EVENTS.c
@@ -182,18 +184,29 @@ def fold_events(db: Connection) -> int:
         next_mark = db.scalar(text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"))
         if next_mark < marked:
             # Restored on a server that counts its transactions from the beginning.
+            if _forget_transactions(db):
+                return True
             recount_events(db)
-            return 1
+            return False
         wanted = and_(columns.tx >= marked, columns.tx < next_mark)
     else:
         next_mark = (db.scalar(select(func.max(columns.id))) or 0) + 1
         wanted = and_(columns.id >= marked, columns.id < next_mark)
     if next_mark <= marked:
-        return 0
+        return False
     rows = db.execute(_by_hour(wanted).order_by(literal_column("1"))).mappings().all()
     _add(db, EVENT_COUNTS, [{**row, "at": clock.from_microseconds(row["at"])} for row in rows])
     db.execute(update(EVENT_MARKS).values(mark=next_mark))
-    return len(rows)
+    return False
+
+
+def _forget_transactions(db: Connection) -> int:
+    """Take the numbers of transactions that are yet to come off some events; how many those were."""
+    columns = EVENTS.c
+    # What can be seen and has a number of this server's own is before this.
+    to_come = columns.tx >= literal_column("pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
+    some = select(columns.id).where(to_come).limit(MOST_FORGOTTEN).scalar_subquery()
+    return db.execute(update(EVENTS).where(columns.id.in_(some)).values(tx=None)).rowcount
 
 
 def recount_events(db: Connection) -> None:
@@ -260,8 +273,8 @@ def count_events(
 
 def fold(db: Connection) -> bool:
     """Add up what came since; whether more is surely left for the next call."""
-    fold_events(db)
-    return fold_sessions(db) >= MOST_AT_ONCE
+    is_more = fold_events(db)
+    return fold_sessions(db) >= MOST_AT_ONCE or is_more
 
 
 def _add(db: Connection, table: Table, rows: list[dict[str, Any]]) -> None:

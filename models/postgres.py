@@ -38,9 +38,11 @@ AWAY = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientErr
 
 # Every transaction before this one has ended, and what it committed can be seen.
 _OLDEST_RUNNING = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
+# What has the number of a transaction to come was restored, from a server that had counted further: it is no news.
 _EVENTS_SINCE = """
     SELECT id, kind, account_id, type, session_id, cause FROM events
-    WHERE tx >= $1 AND (account_id IS NOT NULL OR type = 'emergency') ORDER BY id
+    WHERE tx >= $1 AND tx < pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+        AND (account_id IS NOT NULL OR type = 'emergency') ORDER BY id
 """
 
 # A day and a year of the log are found in different ways, which one plan for both is not. Nor are further processes
@@ -202,10 +204,15 @@ class PostgresDatabase(Database):
             raise _told_apart(error) from error
 
     async def close(self) -> None:
+        # A server that says nothing lets no connection go: then they are left.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE_SECONDS):
+                if self._pool:
+                    await self._pool.close()
+                await self._connections.engine.dispose()
+                await self._scanning.engine.dispose()
         if self._pool:
-            await self._pool.close()
-        await self._connections.engine.dispose()
-        await self._scanning.engine.dispose()
+            self._pool.terminate()
 
     async def _open_pool(self) -> asyncpg.Pool[asyncpg.Record]:
         async with self._opening:

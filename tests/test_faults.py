@@ -318,6 +318,27 @@ def test_postgresql_that_says_nothing_more(on_postgres: Place, postgres_alone: P
     suffer(on_postgres, stop)
 
 
+def test_a_stop_while_postgresql_says_nothing_more(tmp_path: Path, postgres_alone: Postgres) -> None:
+    url = make_database(postgres_alone.address)
+    migrating = {**os.environ, "SESSIONS_DATABASE__URL": url}
+    subprocess.run([sys.executable, ROOT / "server.py", "migrate"], env=migrating, check=True, capture_output=True)
+    server = start_server(tmp_path, url)
+    # A connection of each pool is open.
+    with open_house(server, url) as house:
+        house.ask("GET", "/sessions/session-user-l/", house.enter(house.add("user")))
+    processes = postgres_alone.list_processes()
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        assert server.stop() == 0
+    finally:
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
+        server.process.kill()
+        server.process.wait()
+    assert "Traceback" not in server.log.read_text()
+
+
 def query(url: str, *statements: str) -> str:
     """What PostgreSQL answers to the last of these, asked past our own engines."""
     commands = [argument for statement in statements for argument in ("-c", statement)]

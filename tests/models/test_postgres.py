@@ -8,17 +8,20 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Pool, event, literal, select, text
+from sqlalchemy import Connection, Pool, event, func, literal, select, text, update
 
-from models.database import Database, DatabaseUnavailable, Statement
+from models import clock, counts, events
+from models.database import Database, DatabaseUnavailable, Happened, Statement
+from models.events import Type
 from models.postgres import PostgresDatabase
-from tests.conftest import need_postgres
+from models.schema import EVENT_COUNTS, EVENT_MARKS, EVENTS, USER
+from tests.conftest import need_postgres, open_database, open_loop
 from tests.postgres import make_database, running_postgres
 
 IDLE = "idle_in_transaction_session_timeout"
@@ -217,3 +220,40 @@ def test_a_server_that_is_lost_once_it_let_us_in_is_unavailable(postgres: str, m
 
     with pytest.raises(DatabaseUnavailable, match="connection is closed"):
         asyncio.run(ask())
+
+
+def test_a_log_restored_where_transactions_are_counted_from_the_beginning_is_no_news_and_counted_anew(
+    make_url: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counts, "MOST_FORGOTTEN", 100)
+    database, now, told = open_database(make_url("postgresql")), clock.now(), list[Happened]()
+    made = [events.make(USER, 1, Type.STARTED, now, session_id=number) for number in range(250)]
+
+    def restore(db: Connection) -> None:
+        events.append(db, *made)
+        counts.fold(db)
+        db.execute(update(EVENTS).values(tx=EVENTS.c.id + 10**12))
+        db.execute(update(EVENT_MARKS).values(mark=10**12 + 100))
+
+    async def hear() -> None:
+        heard = asyncio.Event()
+        following = asyncio.create_task(database.follow(told.append, heard.set))
+        await asyncio.wait_for(heard.wait(), 10)
+        following.cancel()
+        await asyncio.wait({following})
+
+    with open_loop() as run:
+        run(database.write(restore))
+        run(hear())
+        steps = [run(database.write(counts.fold)) for _ in range(4)]
+        numbers = run(database.read(lambda db: db.scalars(select(EVENTS.c.tx)).all()))
+        counted = run(database.read(lambda db: db.scalar(select(func.sum(EVENT_COUNTS.c.count)))))
+        run(database.write(lambda db: events.append(db, made[0])))
+        run(database.write(counts.fold))
+        counted_next = run(database.read(lambda db: db.scalar(select(func.sum(EVENT_COUNTS.c.count)))))
+        run(database.close())
+
+    assert told == []
+    assert steps == [True, True, True, False]
+    assert numbers == [None] * 250
+    assert (counted, counted_next) == (250, 251)
