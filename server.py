@@ -268,9 +268,11 @@ def remembering(database: Database, settings: Settings) -> Callable[[], Awaitabl
 
     async def remember() -> None:
         nonlocal is_told
-        newest = await database.read(restores.find_to_remember, memory.read(), settings.events.since(clock.now()))
+        # On a thread: where the disk is slow, or what SQLite syncs has to be written first, nobody waits for it.
+        seen = await asyncio.to_thread(memory.read)
+        newest = await database.read(restores.find_to_remember, seen, settings.events.since(clock.now()))
         try:
-            memory.keep(newest)
+            await asyncio.to_thread(memory.keep, newest)
         except OSError as error:
             if not is_told:
                 is_told = True

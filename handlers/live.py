@@ -28,8 +28,9 @@ MOST_OF_SESSION = 20
 MOST_OF_ACCOUNT = 100
 # Where the worker has no room for another; pages of ours ask again by themselves, later each time.
 AGAIN_SECONDS = 30
-# A reader who takes nothing has so long to hear that the stream is over; all of them close within a second of an end.
-CLOSE_SECONDS = 0.5
+# A reader who takes nothing has so long to hear that the stream is over; all of them close within a second of an end,
+# of which the tail may take 0.8.
+CLOSE_SECONDS = 0.15
 # What shows a dead connection, and keeps proxies from closing a quiet one.
 BEAT = b":\n\n"
 BEAT_SECONDS = 30

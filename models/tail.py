@@ -90,7 +90,11 @@ class Tail:
 
     def _wake(self, kind: str, account_id: int, happened: Happened) -> None:
         for subscriber in list(self._subscribers.get((kind, account_id), ())):
-            subscriber.wake(happened)
+            try:
+                subscriber.wake(happened)
+            except Exception:
+                # The others are to hear it all the same.
+                log.exception("one who waits could not be told")
 
     def _hear(self) -> None:
         """All that was committed so far has been told; but what was before the first time was told to nobody."""
