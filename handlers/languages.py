@@ -225,6 +225,12 @@ def _tell_ago(code: str, passed: timedelta) -> str:
     return dates.format_timedelta(-passed, threshold=1, add_direction=True, locale=LOCALES[code])
 
 
+def load() -> None:
+    """Have the texts of every language there."""
+    for code in NAMES:
+        _load(code)
+
+
 @cache
 def _load(code: str) -> NullTranslations:
     """The texts of a language, straight from its catalogue: nothing is compiled beforehand."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -19,7 +20,7 @@ LONGEST_NAME = 40
 
 @cache
 def _resolver() -> Resolver:
-    """The parser: 0.1 s and 35 MB, which a worker spends when somebody first signs in to it, on a thread.
+    """The parser: 0.1 s and 35 MB, which a worker spends when somebody first signs in to it or opens a page.
 
     Without the [regex] extra the import fails, and should: the parser in Python takes a millisecond a call.
     """
@@ -105,6 +106,12 @@ class Device:
     def label(self) -> str:
         """In English; whoever translates joins `browser` and `os`."""
         return " on ".join(filter(None, (self.browser, self.os))) or "Unknown device"
+
+
+async def load() -> None:
+    """Have the parser there, by a thread: others are answered meanwhile."""
+    if not _resolver.cache_info().currsize:
+        await asyncio.to_thread(_resolver)
 
 
 def describe(user_agent: str) -> Device:
