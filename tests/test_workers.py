@@ -217,6 +217,11 @@ def test_a_place_whose_worker_could_not_be_started_is_filled_later(tmp_path: Pat
     assert asyncio.run(asyncio.wait_for(work(), 60)) == 0
 
 
+def has_started(told: Path, count: int) -> bool:
+    """Whether so many workers have said so there."""
+    return told.exists() and told.read_text().count("started") == count
+
+
 HASTY = """
 import pathlib, socket, sys, time
 told = pathlib.Path(sys.argv[1])
@@ -233,18 +238,15 @@ sys.exit(1)
 def test_a_worker_that_took_over_from_one_that_was_not_ready_yet_is_started_again_when_it_dies(tmp_path: Path) -> None:
     told = tmp_path / "told"
 
-    def has_started(count: int) -> bool:
-        return told.exists() and told.read_text().count("started") == count
-
     async def work() -> int:
         parent = workers.Parent([sys.executable, "-c", HASTY, str(told)], [[]])
         working = asyncio.create_task(parent.run())
-        await asyncio.to_thread(wait_until, lambda: has_started(1))
+        await asyncio.to_thread(wait_until, lambda: has_started(told, 1))
         os.kill(os.getpid(), signal.SIGHUP)
-        await asyncio.to_thread(wait_until, lambda: has_started(2) and len(parent._slots[0].processes) == 1)
+        await asyncio.to_thread(wait_until, lambda: has_started(told, 2) and len(parent._slots[0].processes) == 1)
         (tmp_path / "told.die").touch()
-        await asyncio.to_thread(wait_until, lambda: has_started(3) or working.done())
-        assert has_started(3)
+        await asyncio.to_thread(wait_until, lambda: has_started(told, 3) or working.done())
+        assert has_started(told, 3)
         os.kill(os.getpid(), signal.SIGTERM)
         return await working
 
@@ -259,7 +261,8 @@ if count == 0:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 told.open("a").write("started\\n")
 socket.socket(fileno=int(sys.argv[3].split(",")[0])).send(b"r")
-while not pathlib.Path(f"{told}.{count}").exists():
+until = time.monotonic() + 60
+while time.monotonic() < until and not pathlib.Path(f"{told}.{count}").exists():
     time.sleep(0.01)
 sys.exit(1)
 """
@@ -267,9 +270,6 @@ sys.exit(1)
 
 def test_a_worker_that_dies_while_the_one_before_it_still_finishes_is_started_again(tmp_path: Path) -> None:
     told = tmp_path / "told"
-
-    def has_started(count: int) -> bool:
-        return told.exists() and told.read_text().count("started") == count
 
     async def work() -> int:
         parent = workers.Parent([sys.executable, "-c", DRAINING, str(told)], [[]])
@@ -279,7 +279,7 @@ def test_a_worker_that_dies_while_the_one_before_it_still_finishes_is_started_ag
         os.kill(os.getpid(), signal.SIGHUP)
         await asyncio.to_thread(wait_until, lambda: slot.leaving)
         (tmp_path / "told.1").touch()
-        await asyncio.to_thread(wait_until, lambda: has_started(3))
+        await asyncio.to_thread(wait_until, lambda: has_started(told, 3))
         assert slot.leaving
         (tmp_path / "told.0").touch()
         await asyncio.to_thread(wait_until, lambda: not slot.leaving)
@@ -307,7 +307,7 @@ def test_nobody_is_started_any_more_once_all_are_stopped_while_rolling_over(tmp_
         working = asyncio.create_task(parent.run())
         await asyncio.to_thread(wait_until, lambda: all(slot.was_ready for slot in parent._slots))
         os.kill(os.getpid(), signal.SIGHUP)
-        await asyncio.to_thread(wait_until, lambda: told.read_text().count("started") == 3)
+        await asyncio.to_thread(wait_until, lambda: has_started(told, 3))
         with capture_logs() as logs:
             os.kill(os.getpid(), signal.SIGTERM)
             code = await working
@@ -316,7 +316,7 @@ def test_nobody_is_started_any_more_once_all_are_stopped_while_rolling_over(tmp_
         return code
 
     assert asyncio.run(asyncio.wait_for(work(), 60)) == 0
-    assert told.read_text().count("started") == 3
+    assert has_started(told, 3)
 
 
 def test_a_hangup_before_there_are_workers_is_outlived(tmp_path: Path) -> None:
