@@ -48,12 +48,15 @@ class Slot:
 
     sockets: Sequence[socket.socket]
     processes: list[Process] = field(default_factory=list)
-    # Those that others took the place of, while they finish what is in flight.
-    leaving: list[Process] = field(default_factory=list)
     # Whether any worker answered here: one that never does is not worth another try.
     was_ready: bool = False
     # Held by whoever looks whether it is empty, and starts one.
     filling: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def serving(self) -> list[Process]:
+        """Those whose place no other took."""
+        return [process for process in self.processes if not process.is_over.is_set()]
 
 
 class Parent:
@@ -80,7 +83,7 @@ class Parent:
         for slot in self._slots:
             # Whoever starts one has it by then, and from now on nobody does.
             async with slot.filling:
-                processes += slot.processes + slot.leaving
+                processes += slot.processes
             # Whoever comes now is refused, and waits for no worker.
             for listening in slot.sockets:
                 listening.close()
@@ -103,14 +106,14 @@ class Parent:
         while not self._stopping.is_set():
             started_at = loop.time()
             async with slot.filling:
-                process = None if slot.processes else await self._start(slot)
-                is_there = bool(slot.processes)
+                process = None if slot.serving else await self._start(slot)
+                is_there = bool(slot.serving)
             if process:
                 slot.was_ready = await process.is_ready() or slot.was_ready
             code = 0
-            while slot.processes and not self._stopping.is_set():
+            while slot.serving and not self._stopping.is_set():
                 # Where another takes its place while rolling over, that one is next.
-                newest = slot.processes[-1]
+                newest = slot.serving[-1]
                 await newest.is_over.wait()
                 code = newest.process.returncode or 0
             if self._stopping.is_set():
@@ -130,9 +133,7 @@ class Parent:
         """Wait for a worker's end."""
         await process.process.wait()
         process.line.close()
-        for processes in (slot.processes, slot.leaving):
-            if process in processes:
-                processes.remove(process)
+        slot.processes.remove(process)
         process.is_over.set()
 
     async def _start(self, slot: Slot) -> Process | None:
@@ -169,7 +170,7 @@ class Parent:
         async with self._rolling:
             for slot in self._slots:
                 async with slot.filling:
-                    old = list(slot.processes)
+                    old = slot.serving
                     new = await self._start(slot)
                 is_ready = new and await new.is_ready()
                 if self._stopping.is_set():
@@ -180,9 +181,6 @@ class Parent:
                 slot.was_ready = True
                 for process in old:
                     process.stop()
-                    if process in slot.processes:
-                        slot.processes.remove(process)
-                        slot.leaving.append(process)
                     process.is_over.set()
 
 
