@@ -244,14 +244,32 @@ def overwrite(file: Path, content: bytes) -> None:
         out.write(content)
 
 
+def migrate(url: str) -> None:
+    """Make the tables of the database at `url`."""
+    environment = {**os.environ, "SESSIONS_DATABASE__URL": url}
+    subprocess.run([sys.executable, ROOT / "server.py", "migrate"], env=environment, check=True, capture_output=True)
+
+
+@contextlib.contextmanager
+def silenced(server: Postgres) -> Iterator[None]:
+    """PostgreSQL is there, and says nothing."""
+    processes = server.list_processes()
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
+
+
 @pytest.fixture(scope="module")
 def on_postgres(tmp_path_factory: pytest.TempPathFactory, postgres_alone: Postgres) -> Iterator[Place]:
     """On a PostgreSQL server that nobody else uses, under a name of its own."""
     url = make_database(postgres_alone.address)
     query(url, "CREATE ROLE place LOGIN", "GRANT ALL ON SCHEMA public TO place")
     url = url.replace("//postgres@", "//place@")
-    migrating = {**os.environ, "SESSIONS_DATABASE__URL": url}
-    subprocess.run([sys.executable, ROOT / "server.py", "migrate"], env=migrating, check=True, capture_output=True)
+    migrate(url)
     folder = tmp_path_factory.mktemp("log")
     with open_place(folder, folder, url) as place:
         yield place
@@ -301,39 +319,28 @@ def test_tables_that_another_program_has_locked(on_postgres: Place) -> None:
 def test_postgresql_that_says_nothing_more(on_postgres: Place, postgres_alone: Postgres) -> None:
     @contextlib.contextmanager
     def stop(place: Place) -> Iterator[None]:
-        processes = postgres_alone.list_processes()
         with place.house.client.stream("GET", "/sessions/live/", headers=place.device.headers, timeout=5) as live:
             told = live.iter_raw()
             assert next(told).startswith(b"retry:")
-            for process in processes:
-                os.kill(process, signal.SIGSTOP)
-            try:
+            with silenced(postgres_alone):
                 # Another server may end the session, which this one does not hear of. A beat may come in between.
                 assert set(told) <= {BEAT}
                 yield
-            finally:
-                for process in processes:
-                    os.kill(process, signal.SIGCONT)
 
     suffer(on_postgres, stop)
 
 
 def test_a_stop_while_postgresql_says_nothing_more(tmp_path: Path, postgres_alone: Postgres) -> None:
     url = make_database(postgres_alone.address)
-    migrating = {**os.environ, "SESSIONS_DATABASE__URL": url}
-    subprocess.run([sys.executable, ROOT / "server.py", "migrate"], env=migrating, check=True, capture_output=True)
+    migrate(url)
     server = start_server(tmp_path, url)
     # A connection of each pool is open.
     with open_house(server, url) as house:
         house.ask("GET", "/sessions/session-user-l/", house.enter(house.add("user")))
-    processes = postgres_alone.list_processes()
-    for process in processes:
-        os.kill(process, signal.SIGSTOP)
     try:
-        assert server.stop() == 0
+        with silenced(postgres_alone):
+            assert server.stop() == 0
     finally:
-        for process in processes:
-            os.kill(process, signal.SIGCONT)
         server.process.kill()
         server.process.wait()
     assert "Traceback" not in server.log.read_text()
